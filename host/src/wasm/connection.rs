@@ -1,0 +1,40 @@
+//! What the properties of a connection are served from.
+
+use std::net::SocketAddr;
+
+use super::certificate::PeerCertificate;
+
+/// One accepted connection. Immutable once built, except for what filters store on it.
+#[derive(Debug)]
+pub struct Connection {
+    /// Unique within the process (`connection.id`).
+    pub id: u64,
+    /// The peer's address.
+    pub source: SocketAddr,
+    /// Our address.
+    pub destination: SocketAddr,
+    /// `None` on plaintext.
+    pub tls: Option<Tls>,
+}
+
+impl Connection {
+    /// A connection on which no filter has stored anything yet.
+    pub fn new(id: u64, source: SocketAddr, destination: SocketAddr, tls: Option<Tls>) -> Self {
+        Self { id, source, destination, tls }
+    }
+}
+
+/// What the handshake settled.
+#[derive(Debug)]
+pub struct Tls {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The name the client asked for (SNI).
+    pub server_name: Option<String>,
+    /// The application protocol agreed on, such as `h2`.
+    pub alpn: Option<String>,
+    /// The leaf certificate the peer presented.
+    pub peer: Option<PeerCertificate>,
+    /// Whether the peer's chain was verified in this handshake.
+    pub chain_verified: bool,
+}

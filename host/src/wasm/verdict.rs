@@ -1,0 +1,37 @@
+//! What a filter answered, as values the proxy acts on.
+
+/// Names and values of a header map in order; names are lower case. A request's map begins with its pseudo-headers.
+pub type HeaderPairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The network gate's answer for one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether the connection may go on.
+    pub allow: bool,
+    /// The decision as JSON text: what the filter stored under `peergate.decision`, or ours.
+    pub decision: String,
+}
+
+/// The filter's answer to one phase of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Go on with this header map.
+    Continue(HeaderPairs),
+    /// Answer the client with this; nothing goes upstream.
+    Reply(LocalReply),
+    /// The filter gave no usable answer: deny. The text is the reason, such as `filter-trap`.
+    Failed(&'static str),
+}
+
+/// The reply a filter sends in place of the upstream (`proxy_send_local_response`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    /// HTTP status, 200 to 599.
+    pub status: u16,
+    /// Further header fields.
+    pub headers: HeaderPairs,
+    /// The body, possibly empty.
+    pub body: Vec<u8>,
+    /// `grpc-status`, when the filter named one.
+    pub grpc_status: Option<u32>,
+}
