@@ -1,1 +1,67 @@
-//! x
+//! The decision engine of Peergate: who may talk to a service, decided from a TLS peer's certificate.
+//!
+//! Bytes in, [`Decision`] out. No I/O, no clock, no environment, no logging: the same crate is in `filter.wasm` inside
+//! Envoy and inside the host, and in the command line.
+//!
+//! ```
+//! use peergate_policy::{Decision, PeerIdentity, Policy};
+//!
+//! let policy = Policy::parse(
+//!     r#"{"authorized-peers": [{"name": "monitoring", "required-credentials": [
+//!         {"field": "CN", "must-match": "vespa-monitoring.example.com"},
+//!         {"field": "SAN_DNS", "must-match": "*.us-east-*.monitor.example.com"}]}]}"#,
+//! )?;
+//! let mut peer = PeerIdentity {
+//!     common_name: Some("vespa-monitoring.example.com".into()),
+//!     dns_names: vec!["m1.us-east-1a.monitor.example.com".into()],
+//!     ..PeerIdentity::default()
+//! };
+//! assert!(matches!(policy.authorize(&peer), Decision::Allow(_)));
+//!
+//! peer.dns_names = vec!["m1.eu-west-1a.monitor.example.com".into()];
+//! assert!(matches!(policy.authorize(&peer), Decision::Deny(_)));
+//! let report = policy.explain(&peer).next().expect("one rule");
+//! assert_eq!(report.failed.expect("did not match").field.as_str(), "SAN_DNS");
+//! # Ok::<(), peergate_policy::PolicyError>(())
+//! ```
+//!
+//! A denial is a value; `Err` is for a policy document that cannot be read.
+
+mod address;
+mod capability;
+mod certificate;
+mod compatibility;
+mod configuration;
+mod decision;
+mod document;
+mod error;
+mod explanation;
+mod files;
+mod identity;
+mod json;
+pub mod limits;
+mod mode;
+mod names;
+pub mod pattern;
+mod policy;
+mod rule;
+mod rules;
+mod schema;
+pub mod spiffe;
+pub mod tls;
+mod trie;
+mod upstream_headers;
+
+pub use address::{AddressBlock, AddressBlockError};
+pub use capability::CapabilitySet;
+pub use compatibility::Compatibility;
+pub use configuration::{Configuration, Endpoint};
+pub use decision::{Decision, Denial, DenyReason, Grant, Matched};
+pub use error::{Hint, PolicyError, PolicyErrorKind};
+pub use explanation::{FailedCredential, RuleReport};
+pub use files::{Files, RequiredFiles};
+pub use identity::{Certificate, Digest, PeerIdentity, UnixTime, Validity};
+pub use mode::Mode;
+pub use policy::Policy;
+pub use rule::{Credential, Field, Rule};
+pub use upstream_headers::UpstreamHeaders;

@@ -1,0 +1,92 @@
+//! Identity headers: the client's copies out, ours in where the policy asks.
+
+use peergate_policy::{Certificate, Grant, UpstreamHeaders};
+
+use crate::envoy::{self, HostCallError, Map};
+
+const PREFIX: &[u8] = b"x-peergate-";
+const XFCC: &str = "x-forwarded-client-cert";
+
+/// Removes every header that could be taken for a statement of ours or of the proxy about the peer: `x-peergate-*` and
+/// `x-forwarded-client-cert`, in any case, also spelt with `_`, which some servers read as `-`.
+pub(crate) fn strip(map: Map) -> Result<(), HostCallError> {
+    for (name, _) in envoy::headers(map)? {
+        if is_identity(&name) {
+            envoy::remove_header(map, &name)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_identity(name: &[u8]) -> bool {
+    let folded: Vec<u8> =
+        name.iter().map(|byte| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }).collect();
+    folded.starts_with(PREFIX) || folded == XFCC.as_bytes()
+}
+
+/// The headers the policy's `upstream-headers` asks for.
+pub(crate) fn about(
+    asked: &UpstreamHeaders,
+    grant: &Grant,
+    certificate: &Certificate,
+) -> Vec<(&'static str, String)> {
+    let mut headers = Vec::new();
+    if asked.policy {
+        headers.push(("x-peergate-policy", list(grant.matched().rules.iter().map(|rule| encoded(rule)))));
+    }
+    if asked.capabilities {
+        headers.push(("x-peergate-capabilities", list(grant.capabilities().names().map(str::to_owned))));
+    }
+    if asked.subject {
+        headers.push(("x-peergate-subject", subject(certificate)));
+    }
+    if asked.xfcc {
+        headers.push((XFCC, xfcc(certificate)));
+    }
+    headers
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(",")
+}
+
+/// `CN=...;DNS=...;URI=...;IP=...`, each value percent-encoded.
+fn subject(certificate: &Certificate) -> String {
+    let identity = &certificate.identity;
+    let common_name = identity.common_name.iter().map(|name| format!("CN={}", encoded(name)));
+    let dns = identity.dns_names.iter().map(|name| format!("DNS={}", encoded(name)));
+    let uris = identity.uris.iter().map(|uri| format!("URI={}", encoded(uri)));
+    let addresses = identity.addresses.iter().map(|address| format!("IP={address}"));
+    common_name.chain(dns).chain(uris).chain(addresses).collect::<Vec<_>>().join(";")
+}
+
+/// One element in Envoy's format. Envoy itself leaves URI and DNS values unescaped (envoy#32945), which lets the holder
+/// of a certificate add elements; here a value cannot contain `,`, `;`, `=` or `"`.
+fn xfcc(certificate: &Certificate) -> String {
+    let identity = &certificate.identity;
+    let hash: String = certificate.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut element = format!("Hash={hash}");
+    if let Some(name) = &identity.common_name {
+        element += &format!(";Subject=\"CN={}\"", encoded(name));
+    }
+    for uri in &identity.uris {
+        element += &format!(";URI={}", encoded(uri));
+    }
+    for name in &identity.dns_names {
+        element += &format!(";DNS={}", encoded(name));
+    }
+    element
+}
+
+/// Percent-encoding (RFC 3986) of everything but unreserved characters and what names of hosts and SPIFFE IDs need.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' | b'@' | b'*'
+            | b'[' | b']' => encoded.push(byte.into()),
+            other => encoded += &format!("%{other:02X}"),
+        }
+    }
+    encoded
+}

@@ -1,0 +1,33 @@
+//! One line per refusal, bounded, so that a client cannot fill a disk with its own denials.
+
+use peergate_policy::UnixTime;
+
+use crate::envoy::{self, Level};
+
+/// Lines per second and VM.
+const PER_SECOND: u32 = 20;
+
+/// Counts the lines of the current second.
+#[derive(Default)]
+pub(crate) struct RefusalLog {
+    second: Option<UnixTime>,
+    written: u32,
+    suppressed: u64,
+}
+
+impl RefusalLog {
+    pub(crate) fn write(&mut self, now: Option<UnixTime>, summary: &str) {
+        if self.second != now {
+            if self.suppressed > 0 {
+                envoy::log(Level::Warn, &format!("peergate: {} more refusals in one second", self.suppressed));
+            }
+            *self = Self { second: now, ..Self::default() };
+        }
+        if self.written < PER_SECOND {
+            self.written += 1;
+            envoy::log(Level::Info, &format!("peergate: {summary}"));
+        } else {
+            self.suppressed += 1;
+        }
+    }
+}

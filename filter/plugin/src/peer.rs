@@ -1,0 +1,47 @@
+//! What the proxy knows of the peer, read from properties. Never read in `on_new_connection`: Envoy would keep the
+//! empty answer of that moment for the whole connection.
+
+use peergate_policy::{Certificate, DenyReason, Digest};
+
+use crate::envoy::{self, HostCallError};
+
+const CERTIFICATE: &[&str] = &["connection", "peer_certificate"];
+const CHAIN_VERIFIED: &[&str] = &["connection", "peer_certificate_valid"];
+const DIGEST: &[&str] = &["connection", "sha256_peer_certificate_digest"];
+/// Written by Envoy's `set_filter_state` with `%DOWNSTREAM_PEER_CERT%`, where the attribute does not exist (< 1.39).
+const FILTER_STATE: &[&str] = &["filter_state", "peergate.pem"];
+
+/// Refuses where the proxy says that it did not verify the certificate on this connection: a resumed session, or
+/// `ACCEPT_UNTRUSTED`. Asked each time. Envoy before 1.39 does not say.
+pub(crate) fn check_chain() -> Result<(), DenyReason> {
+    match envoy::property(CHAIN_VERIFIED) {
+        Ok(None) => Ok(()),
+        Ok(Some(value)) if value.first() == Some(&1) => Ok(()),
+        Ok(Some(_)) | Err(HostCallError) => Err(DenyReason::ChainNotVerified),
+    }
+}
+
+/// The SHA-256 of the leaf, if the proxy states it in the one form we trust as a cache key: 64 hex digits.
+pub(crate) fn digest() -> Option<Digest> {
+    let text = envoy::property(DIGEST).ok()??;
+    let digits: [u8; 64] = text.try_into().ok()?;
+    let mut digest = Digest::default();
+    for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
+        let nibble = |digit: u8| (digit as char).to_digit(16).and_then(|value| u8::try_from(value).ok());
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(digest)
+}
+
+/// The leaf certificate.
+pub(crate) fn certificate() -> Result<Certificate, DenyReason> {
+    for path in [CERTIFICATE, FILTER_STATE] {
+        match envoy::property(path) {
+            // `-` is how Envoy's formatter writes "no certificate".
+            Ok(Some(pem)) if !pem.is_empty() && pem != b"-" => return Certificate::from_pem(&pem),
+            Ok(_) => {}
+            Err(HostCallError) => return Err(DenyReason::NoCertificate),
+        }
+    }
+    Err(DenyReason::NoCertificate)
+}

@@ -1,0 +1,42 @@
+//! From a denial to what an HTTP client gets. The body says nothing about the rules; the log says everything.
+
+use peergate_policy::DenyReason;
+
+use crate::envoy::{self, HostCallError};
+
+/// A complete answer.
+pub(crate) struct Reply {
+    status: u32,
+    message: &'static str,
+}
+
+impl Reply {
+    /// The status of every reason. A peer that is not admitted gets 403 (RFC 9110, 15.5.4): asking again with the same
+    /// certificate is no use, and Vespa's clients do not retry it. 401 is for bearer tokens.
+    pub(crate) fn denial(reason: DenyReason) -> Self {
+        match reason {
+            DenyReason::NoCertificate
+            | DenyReason::ChainNotVerified
+            | DenyReason::MalformedCertificate
+            | DenyReason::MalformedName
+            | DenyReason::NotYetValid
+            | DenyReason::Expired
+            | DenyReason::NoRuleMatched
+            | DenyReason::NoCapabilities
+            | DenyReason::NotSpiffe
+            | DenyReason::ClockFailed => Self { status: 403, message: "Forbidden" },
+        }
+    }
+
+    /// The request is for another host (RFC 9110, 15.5.20).
+    pub(crate) fn misdirected() -> Self {
+        Self { status: 421, message: "Misdirected Request" }
+    }
+
+    /// Sends it. `details` goes to the proxy's access log, as Envoy's `response_code_details`.
+    pub(crate) fn send(&self, details: &str) -> Result<(), HostCallError> {
+        let body = format!(r#"{{"code":{},"message":"{}"}}"#, self.status, self.message);
+        let headers = [("content-type", "application/json"), ("cache-control", "no-store")];
+        envoy::send_response(self.status, &format!("peergate_{details}"), &headers, &body)
+    }
+}

@@ -1,0 +1,125 @@
+//! A decision with everything that is said about it, made once per certificate.
+
+use peergate_policy::{Certificate, Decision, DenyReason, Policy, RuleReport, UnixTime, Validity};
+
+use crate::headers;
+
+/// Most rules, and most values of a certificate, that one explanation lists.
+const LISTED: usize = 8;
+/// Longest value of a certificate in an explanation, in characters.
+const VALUE_CHARACTERS: usize = 128;
+
+/// What the engine said about one certificate.
+pub(crate) struct Verdict {
+    decision: Decision,
+    /// `None` where there is no certificate that could expire.
+    validity: Option<Validity>,
+    summary: String,
+    upstream_headers: Vec<(&'static str, String)>,
+}
+
+impl Verdict {
+    pub(crate) fn of(policy: &Policy, certificate: &Certificate) -> Self {
+        let decision = policy.authorize(&certificate.identity);
+        let unmet = match &decision {
+            Decision::Deny(_) => unmet_rules(policy, certificate),
+            Decision::Allow(grant) if grant.would_deny().is_some() => unmet_rules(policy, certificate),
+            Decision::Allow(_) => String::new(),
+        };
+        let upstream_headers = match &decision {
+            Decision::Allow(grant) => headers::about(policy.upstream_headers(), grant, certificate),
+            Decision::Deny(_) => Vec::new(),
+        };
+        let summary = summary(&decision, &unmet);
+        Self { decision, validity: Some(certificate.validity), summary, upstream_headers }
+    }
+
+    pub(crate) fn denied(reason: DenyReason) -> Self {
+        let decision = Decision::deny(reason);
+        Self { summary: summary(&decision, ""), decision, validity: None, upstream_headers: Vec::new() }
+    }
+
+    pub(crate) fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// Why the certificate may not be used at `now`.
+    pub(crate) fn lapsed(&self, now: UnixTime) -> Option<DenyReason> {
+        self.validity.and_then(|validity| validity.check(now).err())
+    }
+
+    /// One line of JSON, safe to print.
+    pub(crate) fn summary(&self) -> &str {
+        &self.summary
+    }
+
+    /// What the policy wants the upstream to know.
+    pub(crate) fn upstream_headers(&self) -> &[(&'static str, String)] {
+        &self.upstream_headers
+    }
+}
+
+fn summary(decision: &Decision, unmet: &str) -> String {
+    let mut fields = format!(r#""decision":"{}""#, decision.as_str());
+    match decision {
+        Decision::Allow(grant) => {
+            if let Some(reason) = grant.would_deny() {
+                fields += &format!(r#","would_deny":"{reason}""#);
+            }
+        }
+        Decision::Deny(denial) => fields += &format!(r#","reason":"{}""#, denial.reason()),
+    }
+    let matched = decision.matched();
+    fields += &format!(r#","matched":{}"#, array(matched.rules.iter().map(|rule| quoted(rule))));
+    if !matched.shadow.is_empty() {
+        fields += &format!(r#","shadow_matched":{}"#, array(matched.shadow.iter().map(|rule| quoted(rule))));
+    }
+    format!("{{{fields}{unmet}}}")
+}
+
+/// The first rules that did not match, each with the credential that failed. The rest is for `peergate explain`.
+fn unmet_rules(policy: &Policy, certificate: &Certificate) -> String {
+    let mut unmet = policy.explain(&certificate.identity).filter(|report| report.failed.is_some());
+    let listed = array(unmet.by_ref().take(LISTED).map(|report| unmet_rule(&report)));
+    let more = unmet.next().map_or("", |_| r#","more":true"#);
+    format!(r#","rules":{listed}{more}"#)
+}
+
+fn unmet_rule(report: &RuleReport) -> String {
+    let failed = report.failed.as_ref().map_or_else(String::new, |failed| {
+        let values = array(failed.values.iter().take(LISTED).map(|value| quoted(value)));
+        format!(
+            r#","failed":{{"field":"{}","must-match":{},"values":{values}}}"#,
+            failed.field.as_str(),
+            quoted(&failed.must_match)
+        )
+    });
+    format!(r#"{{"name":{}{failed}}}"#, quoted(&report.label))
+}
+
+fn array(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(","))
+}
+
+/// A JSON string in which nothing can break out of a log line: control characters, quotation marks and all that is
+/// not ASCII are escaped.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for (index, character) in text.chars().enumerate() {
+        if index == VALUE_CHARACTERS {
+            quoted.push_str("...");
+            break;
+        }
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            ' '..='~' => quoted.push(character),
+            other => {
+                for unit in other.encode_utf16(&mut [0; 2]) {
+                    quoted += &format!("\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    quoted.push('"');
+    quoted
+}

@@ -1,0 +1,143 @@
+//! What a proxy hands to the filter: a policy and the kind of endpoint it protects.
+
+use crate::document;
+use crate::error::{Fault, PolicyError, PolicyErrorKind};
+use crate::json::Node;
+use crate::policy::Policy;
+use crate::schema::{self, CONFIGURATION, ROOT};
+
+/// The plugin configuration: `{"endpoint": "peer", "names": ["host.name"], "policy": {...}}`, or a bare policy, which
+/// means `peer`.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    endpoint: Endpoint,
+    names: Vec<String>,
+    policy: Policy,
+}
+
+/// How an endpoint knows its clients. No kind falls back to another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Endpoint {
+    /// `authorized-peers` and capabilities, by certificate.
+    Peer,
+}
+
+impl Endpoint {
+    const WORDS: &'static [&'static str] = &["peer", "mtls", "token"];
+    const VALUES: &'static [Option<Self>] = &[Some(Self::Peer), None, None];
+
+    /// The word of the configuration and the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+        }
+    }
+}
+
+impl Configuration {
+    /// Reads a plugin configuration.
+    ///
+    /// # Errors
+    /// As [`Policy::parse`].
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        document::check_size(text)
+            .and_then(|()| Node::document(text))
+            .and_then(configuration)
+            .map_err(|fault| PolicyError::new(text, fault))
+    }
+
+    /// The kind of endpoint.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Whether requests for every authority are for this endpoint, because it has no `names`.
+    pub fn serves_any(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Whether requests for this authority are for this endpoint (RFC 9110, 7.4): the host is compared without case,
+    /// port and trailing dot. Without `names` every authority is.
+    pub fn serves(&self, authority: &str) -> bool {
+        self.serves_any() || self.names.iter().any(|name| name.eq_ignore_ascii_case(host_of(authority)))
+    }
+}
+
+fn configuration(node: Node<'_>) -> Result<Configuration, Fault> {
+    let wrapped = node.object()?.iter().any(|member| matches!(&*member.key, "policy" | "endpoint" | "names"));
+    if !wrapped {
+        // A bare policy; also what tells a misspelt key in the form the user meant.
+        ROOT.members(node, true)?;
+        return Ok(Configuration { endpoint: Endpoint::Peer, names: Vec::new(), policy: document::policy(node)? });
+    }
+    let members = CONFIGURATION.members(node, false)?;
+    let endpoint = match members.find("endpoint") {
+        Some(kind) => schema::choice(kind, Endpoint::WORDS, Endpoint::VALUES)?.ok_or_else(|| {
+            kind.fault(PolicyErrorKind::NotSupported { what: "this endpoint kind" })
+        })?,
+        None => Endpoint::Peer,
+    };
+    let names = members.strings("names", "leave `names` out to serve every authority")?;
+    let names = names.into_iter().map(|name| name.trim_end_matches('.').to_owned()).collect();
+    Ok(Configuration { endpoint, names, policy: document::policy(members.require("policy")?)? })
+}
+
+/// The host of an authority `host[:port]`, IPv6 in brackets.
+fn host_of(authority: &str) -> &str {
+    let host = match (authority.rfind(':'), authority.rfind(']')) {
+        (Some(colon), Some(bracket)) if colon < bracket => authority,
+        (Some(colon), _) => &authority[..colon],
+        (None, _) => authority,
+    };
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_are_compared_by_host() {
+        let configuration =
+            Configuration::parse(r#"{"names": ["A.example.", "[::1]"], "policy": {}}"#).expect("valid");
+        for (authority, served) in [
+            ("a.example", true),
+            ("A.EXAMPLE:8443", true),
+            ("a.example.:1", true),
+            ("[::1]:4443", true),
+            ("[::1]", true),
+            ("b.example", false),
+            ("a.example.evil", false),
+            ("a.example@evil", false),
+            ("", false),
+        ] {
+            assert_eq!(configuration.serves(authority), served, "{authority}");
+        }
+        assert!(Configuration::parse("{}").expect("a bare policy").serves("anything"));
+    }
+
+    #[test]
+    fn errors_have_their_place_in_the_configuration() {
+        for (text, message) in [
+            (r#"{"endpoint": "peer"}"#, "at line 1 column 1: `policy` is missing"),
+            (
+                r#"{"policy": {"authorized-peers": []}}"#,
+                "`policy.authorized-peers` at line 1 column 33: empty array",
+            ),
+            (r#"{"endpoint": "mtls", "policy": {}}"#, "`endpoint` at line 1 column 14: this endpoint kind"),
+            (r#"{"endpoint": "per", "policy": {}}"#, "did you mean `peer`?"),
+            (r#"{"polcy": {}}"#, "unknown key `polcy`"),
+            (r#"{"policy": {}, "name": []}"#, "unknown key `name`"),
+            ("[]", "expected an object, found an array"),
+            ("", "not JSON"),
+        ] {
+            let error = Configuration::parse(text).err().expect(text).to_string();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What the engine answers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::capability::CapabilitySet;
+
+/// The answer for one peer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// The peer may talk; what it may do is in the [`Grant`].
+    Allow(Grant),
+    /// The peer may not talk.
+    Deny(Denial),
+}
+
+impl Decision {
+    /// `allow` or `deny`, the words used everywhere.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Allow(_) => "allow",
+            Self::Deny(_) => "deny",
+        }
+    }
+
+    /// A denial without matched rules.
+    pub fn deny(reason: DenyReason) -> Self {
+        Self::Deny(Denial { reason, matched: Matched::default() })
+    }
+
+    /// The rules that matched.
+    pub fn matched(&self) -> &Matched {
+        match self {
+            Self::Allow(grant) => &grant.matched,
+            Self::Deny(denial) => &denial.matched,
+        }
+    }
+}
+
+/// Proof that a peer passed the first gate. Only [`crate::Policy::authorize`] makes one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Grant {
+    matched: Matched,
+    capabilities: CapabilitySet,
+    would_deny: Option<DenyReason>,
+}
+
+impl Grant {
+    pub(crate) fn new(matched: Matched, capabilities: CapabilitySet) -> Self {
+        Self { matched, capabilities, would_deny: None }
+    }
+
+    /// A grant that exists only because the policy's `authorization-mode` is `log_only`.
+    pub(crate) fn tolerating(denial: Denial, capabilities: CapabilitySet) -> Self {
+        Self { matched: denial.matched, capabilities, would_deny: Some(denial.reason) }
+    }
+
+    /// The rules that matched; none where the policy admits every verified certificate.
+    pub fn matched(&self) -> &Matched {
+        &self.matched
+    }
+
+    /// The union of what the matching rules grant.
+    pub fn capabilities(&self) -> CapabilitySet {
+        self.capabilities
+    }
+
+    /// Why this peer would have been refused in mode `enforce`.
+    pub fn would_deny(&self) -> Option<DenyReason> {
+        self.would_deny
+    }
+}
+
+/// A refusal and its reason.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Denial {
+    pub(crate) reason: DenyReason,
+    pub(crate) matched: Matched,
+}
+
+impl Denial {
+    /// The reason.
+    pub fn reason(&self) -> DenyReason {
+        self.reason
+    }
+
+    /// The rules that matched and did not help: shadow rules, or rules that grant nothing.
+    pub fn matched(&self) -> &Matched {
+        &self.matched
+    }
+}
+
+/// Rules that matched, by name or `authorized-peers[i]`, in policy order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Matched {
+    /// Rules in mode `enforce`.
+    pub rules: Vec<Arc<str>>,
+    /// Rules in mode `log_only`, which admit nobody.
+    pub shadow: Vec<Arc<str>>,
+}
+
+/// Why a peer is refused. The words are stable: logs, metrics and tests use them.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum DenyReason {
+    /// The peer presented no certificate, or the connection has no TLS.
+    NoCertificate,
+    /// The proxy did not verify the certificate against a CA on this very connection.
+    ChainNotVerified,
+    /// Not one complete DER certificate.
+    MalformedCertificate,
+    /// A name that implementations read differently: NUL, empty, undecodable.
+    MalformedName,
+    /// Before `notBefore`.
+    NotYetValid,
+    /// After `notAfter`.
+    Expired,
+    /// No rule of `authorized-peers` matched.
+    NoRuleMatched,
+    /// Rules matched, and grant no capability (`vespa-java` only).
+    NoCapabilities,
+    /// `spiffe-strict`, and not exactly one SPIFFE-shaped URI name.
+    NotSpiffe,
+    /// The clock could not be read.
+    ClockFailed,
+}
+
+impl DenyReason {
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCertificate => "no-certificate",
+            Self::ChainNotVerified => "chain-not-verified",
+            Self::MalformedCertificate => "malformed-certificate",
+            Self::MalformedName => "malformed-name",
+            Self::NotYetValid => "not-yet-valid",
+            Self::Expired => "expired",
+            Self::NoRuleMatched => "no-rule-matched",
+            Self::NoCapabilities => "no-capabilities",
+            Self::NotSpiffe => "not-spiffe",
+            Self::ClockFailed => "clock-failed",
+        }
+    }
+}
+
+impl fmt::Display for DenyReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}

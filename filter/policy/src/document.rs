@@ -1,0 +1,250 @@
+//! The policy document: from JSON nodes to a [`Policy`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::address::AddressBlock;
+use crate::capability::{self, CapabilitySet};
+use crate::compatibility::Compatibility;
+use crate::error::{Fault, PolicyError, PolicyErrorKind};
+use crate::files::Files;
+use crate::json::Node;
+use crate::limits;
+use crate::mode::Mode;
+use crate::policy::{AuthorizedPeers, Policy};
+use crate::rule::{Credential, Field, Rule};
+use crate::rules::Rules;
+use crate::schema::{self, CREDENTIAL, Members, PEER, ROOT, UPSTREAM_HEADERS};
+use crate::tls;
+use crate::upstream_headers::UpstreamHeaders;
+
+const EMPTY_PEERS: &str = "leave `authorized-peers` out to admit every certificate of the CA, or list peers";
+const EMPTY_CREDENTIALS: &str = "a peer without required credentials would match everybody; list at least one";
+const EMPTY_CAPABILITIES: &str = "leave `capabilities` out to grant all, or list at least one (`vespa.none` for none)";
+const EMPTY_TLS_LIST: &str = "leave the key out for the defaults";
+
+pub(crate) fn parse(text: &str) -> Result<Policy, PolicyError> {
+    check_size(text).and_then(|()| Node::document(text)).and_then(policy).map_err(|fault| PolicyError::new(text, fault))
+}
+
+pub(crate) fn check_size(text: &str) -> Result<(), Fault> {
+    if text.len() > limits::DOCUMENT_BYTES {
+        return Err(Fault { offset: 0, kind: PolicyErrorKind::TooLarge });
+    }
+    Ok(())
+}
+
+pub(crate) fn policy(node: Node<'_>) -> Result<Policy, Fault> {
+    let compatibility = compatibility(node)?;
+    let root = ROOT.members(node, compatibility.ignores_unknown_keys())?;
+    refuse_unsupported(&root)?;
+    let mut reader = Reader { compatibility, warnings: Vec::new() };
+    Ok(Policy {
+        files: match root.find("files") {
+            Some(files) => Files::parse(files, compatibility.ignores_unknown_keys())?,
+            None => Files::default(),
+        },
+        peers: reader.peers(&root)?,
+        accepted_ciphers: reader.ciphers(&root)?,
+        accepted_protocols: reader.protocols(&root)?,
+        disable_hostname_validation: root
+            .flag("disable-hostname-validation")?
+            .unwrap_or(compatibility.disables_hostname_validation()),
+        compatibility,
+        authorization_mode: mode(&root, "authorization-mode")?,
+        capability_mode: mode(&root, "capability-mode")?,
+        spiffe_strict: root.flag("spiffe-strict")?.unwrap_or_default(),
+        upstream_headers: upstream_headers(&root)?,
+        warnings: reader.warnings,
+    })
+}
+
+/// Read first, because it decides how the rest is read.
+fn compatibility(node: Node<'_>) -> Result<Compatibility, Fault> {
+    let members = ROOT.members(node, true)?;
+    members.find("compatibility").map_or(Ok(Compatibility::Strict), |value| {
+        schema::choice(value, Compatibility::WORDS, Compatibility::VALUES)
+    })
+}
+
+/// A part of the policy that nobody enforces would silently allow.
+fn refuse_unsupported(root: &Members<'_>) -> Result<(), Fault> {
+    for what in ["http-capabilities", "data-plane"] {
+        if let Some(node) = root.find(what) {
+            return Err(node.fault(PolicyErrorKind::NotSupported { what }));
+        }
+    }
+    Ok(())
+}
+
+fn mode(root: &Members<'_>, key: &'static str) -> Result<Mode, Fault> {
+    root.find(key).map_or(Ok(Mode::Enforce), |node| schema::choice(node, Mode::WORDS, Mode::VALUES))
+}
+
+fn upstream_headers(root: &Members<'_>) -> Result<UpstreamHeaders, Fault> {
+    let Some(node) = root.find("upstream-headers") else { return Ok(UpstreamHeaders::default()) };
+    let members = UPSTREAM_HEADERS.members(node, false)?;
+    let asked = |key| members.flag(key).map(Option::unwrap_or_default);
+    Ok(UpstreamHeaders {
+        policy: asked("policy")?,
+        capabilities: asked("capabilities")?,
+        subject: asked("subject")?,
+        xfcc: asked("xfcc")?,
+        keep_authorization: members
+            .find("authorization")
+            .map(|node| schema::choice(node, UpstreamHeaders::AUTHORIZATION_WORDS, &[false, true]))
+            .transpose()?,
+    })
+}
+
+struct Reader {
+    compatibility: Compatibility,
+    warnings: Vec<String>,
+}
+
+impl Reader {
+    fn peers(&mut self, root: &Members<'_>) -> Result<AuthorizedPeers, Fault> {
+        let Some(node) = root.find("authorized-peers") else { return Ok(AuthorizedPeers::AnyAuthenticated) };
+        if node.is_null() && self.compatibility.null_peers_means_absent() {
+            self.warnings.push("`authorized-peers` is null: every certificate of the CA is admitted".into());
+            return Ok(AuthorizedPeers::AnyAuthenticated);
+        }
+        let entries = node.filled_array(EMPTY_PEERS)?;
+        if entries.len() > limits::RULES {
+            return Err(node.fault(PolicyErrorKind::TooManyRules));
+        }
+        let mut names = BTreeSet::new();
+        let mut rules = Vec::with_capacity(entries.len());
+        for (index, entry) in entries.into_iter().enumerate() {
+            rules.push(self.rule(index, entry, &mut names)?);
+        }
+        Ok(AuthorizedPeers::Listed(Box::new(Rules::new(rules))))
+    }
+
+    fn rule(&mut self, index: usize, node: Node<'_>, names: &mut BTreeSet<Arc<str>>) -> Result<Rule, Fault> {
+        let members = PEER.members(node, self.compatibility.ignores_unknown_keys())?;
+        if let Some(description) = members.find("description") {
+            description.string()?;
+        }
+        let name = if self.compatibility.requires_names() {
+            Some(members.require("name")?)
+        } else {
+            members.find("name")
+        };
+        let label = match name {
+            Some(name) => self.name(name, names)?,
+            None => format!("authorized-peers[{index}]").into(),
+        };
+        let shadow = members
+            .find("mode")
+            .map_or(Ok(false), |node| schema::choice(node, Mode::RULE_WORDS, &[false, true]))?;
+        Ok(Rule {
+            credentials: self.credentials(&label, &members)?,
+            capabilities: self.capabilities(&members)?,
+            label,
+            shadow,
+        })
+    }
+
+    fn name(&self, node: Node<'_>, names: &mut BTreeSet<Arc<str>>) -> Result<Arc<str>, Fault> {
+        let name: Arc<str> = node.string()?.into();
+        if !names.insert(name.clone()) && !self.compatibility.allows_duplicate_names() {
+            return Err(node.fault(PolicyErrorKind::DuplicateName { name: name.to_string() }));
+        }
+        Ok(name)
+    }
+
+    fn credentials(&mut self, label: &str, members: &Members<'_>) -> Result<Vec<Credential>, Fault> {
+        let node = members.require("required-credentials")?;
+        if !self.compatibility.empty_credentials_match_all() {
+            node.filled_array(EMPTY_CREDENTIALS)?;
+        }
+        let entries = node.array()?;
+        if entries.is_empty() {
+            self.warnings.push(format!("`{}` has no required credentials: it matches everybody", label.escape_debug()));
+        }
+        entries.into_iter().map(|entry| self.credential(entry)).collect()
+    }
+
+    fn credential(&self, node: Node<'_>) -> Result<Credential, Fault> {
+        let members = CREDENTIAL.members(node, self.compatibility.ignores_unknown_keys())?;
+        let field = schema::choice(members.require("field")?, Field::WORDS, Field::VALUES)?;
+        let pattern = match members.find("must-match") {
+            None if self.compatibility.missing_pattern_is_empty() => return Ok(Credential::text(field, "")),
+            _ => members.require("must-match")?,
+        };
+        let text = pattern.string()?;
+        if text.len() > limits::PATTERN_BYTES {
+            return Err(pattern.fault(PolicyErrorKind::PatternTooLong));
+        }
+        if field != Field::Address {
+            return Ok(Credential::text(field, &text));
+        }
+        match text.parse::<AddressBlock>() {
+            Ok(block) => Ok(Credential::address(block, &text)),
+            Err(error) => Err(pattern.fault(PolicyErrorKind::NotAnAddress {
+                value: text.into_owned(),
+                canonical: error.canonical,
+            })),
+        }
+    }
+
+    /// Absent means all, as in Vespa.
+    fn capabilities(&mut self, members: &Members<'_>) -> Result<CapabilitySet, Fault> {
+        let Some(node) = members.find("capabilities") else { return Ok(CapabilitySet::ALL) };
+        let mut union = CapabilitySet::EMPTY;
+        for entry in node.filled_array(EMPTY_CAPABILITIES)? {
+            let name = entry.string()?;
+            match CapabilitySet::named(&name) {
+                Some(capabilities) => union = union.union(capabilities),
+                None if self.compatibility.ignores_unknown_capabilities() => {
+                    self.warnings.push(format!("unknown capability `{}` grants nothing", name.escape_debug()));
+                }
+                None => return Err(unknown_capability(entry, &name)),
+            }
+        }
+        Ok(union)
+    }
+
+    fn ciphers(&mut self, root: &Members<'_>) -> Result<Vec<String>, Fault> {
+        let key = "accepted-ciphers";
+        let Some(node) = root.find(key) else { return Ok(Vec::new()) };
+        if self.compatibility.empty_ciphers_mean_defaults() && node.array()?.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.supported(node, root.strings(key, EMPTY_TLS_LIST)?, tls::CIPHER_SUITES)
+    }
+
+    fn protocols(&mut self, root: &Members<'_>) -> Result<Vec<String>, Fault> {
+        let key = "accepted-protocols";
+        let Some(node) = root.find(key) else { return Ok(Vec::new()) };
+        if self.compatibility.ignores_accepted_protocols() {
+            return Ok(Vec::new());
+        }
+        self.supported(node, root.strings(key, EMPTY_TLS_LIST)?, tls::PROTOCOLS)
+    }
+
+    /// What is left of a list that restricts. Unknown names only narrow it, so they are warnings, as in Vespa.
+    fn supported(
+        &mut self,
+        node: Node<'_>,
+        accepted: Vec<String>,
+        supported: &'static [&'static str],
+    ) -> Result<Vec<String>, Fault> {
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            accepted.into_iter().partition(|name| supported.contains(&name.as_str()));
+        if known.is_empty() {
+            return Err(node.fault(PolicyErrorKind::NoneSupported { supported }));
+        }
+        self.warnings.extend(unknown.iter().map(|name| format!("`{}` is not supported", name.escape_debug())));
+        Ok(known)
+    }
+}
+
+fn unknown_capability(node: Node<'_>, name: &str) -> Fault {
+    node.fault(PolicyErrorKind::UnknownValue {
+        value: name.to_owned(),
+        expected: &["vespa.all", "vespa.content_node", "vespa.container_node", "vespa.telemetry", "…"],
+        nearest: schema::nearest(name, &capability::known_names()),
+    })
+}

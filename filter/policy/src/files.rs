@@ -1,0 +1,97 @@
+//! The `files` object: where the node's own credentials are. The engine never opens them.
+
+use crate::error::{Fault, PolicyError, PolicyErrorKind};
+use crate::json::Node;
+use crate::schema::{FILES, Members};
+
+/// Paths as written; which of them must be there depends on who asks.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Files {
+    ca_certificates: Option<Path>,
+    certificates: Option<Path>,
+    private_key: Option<Path>,
+    crls: Vec<Path>,
+    /// Byte of the object in the document, for errors about what is missing.
+    offset: usize,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Path {
+    text: String,
+    offset: usize,
+}
+
+/// All paths a host needs: absolute, none missing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RequiredFiles {
+    /// PEM bundle of trusted CAs.
+    pub ca_certificates: String,
+    /// PEM chain, leaf first.
+    pub certificates: String,
+    /// PEM private key.
+    pub private_key: String,
+    /// PEM certificate revocation lists.
+    pub crls: Vec<String>,
+}
+
+impl Files {
+    pub(crate) fn parse(node: Node<'_>, ignore_unknown: bool) -> Result<Self, Fault> {
+        let members = FILES.members(node, ignore_unknown)?;
+        let crls = match members.find("crls") {
+            Some(list) => list.filled_array("leave `crls` out where there are none")?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            ca_certificates: Path::find(&members, "ca-certificates")?,
+            certificates: Path::find(&members, "certificates")?,
+            private_key: Path::find(&members, "private-key")?,
+            crls: crls.into_iter().map(Path::parse).collect::<Result<_, _>>()?,
+            offset: node.offset(),
+        })
+    }
+
+    /// The paths, all three present and all absolute, as Vespa's documentation demands.
+    ///
+    /// # Errors
+    /// What is missing or relative, at its place in `text`, the document this policy was parsed from.
+    pub fn require(&self, text: &str) -> Result<RequiredFiles, PolicyError> {
+        self.required().map_err(|fault| PolicyError::new(text, fault))
+    }
+
+    fn required(&self) -> Result<RequiredFiles, Fault> {
+        Ok(RequiredFiles {
+            ca_certificates: self.one(&self.ca_certificates, "files.ca-certificates")?,
+            certificates: self.one(&self.certificates, "files.certificates")?,
+            private_key: self.one(&self.private_key, "files.private-key")?,
+            crls: self.crls.iter().map(Path::absolute).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn one(&self, path: &Option<Path>, key: &'static str) -> Result<String, Fault> {
+        match path {
+            Some(path) => path.absolute(),
+            None => Err(Fault { offset: self.offset, kind: PolicyErrorKind::MissingKey { key } }),
+        }
+    }
+}
+
+impl Path {
+    fn find(members: &Members<'_>, key: &'static str) -> Result<Option<Self>, Fault> {
+        members.find(key).map(Self::parse).transpose()
+    }
+
+    fn parse(node: Node<'_>) -> Result<Self, Fault> {
+        let text = node.string()?.into_owned();
+        if text.is_empty() {
+            return Err(node.fault(PolicyErrorKind::EmptyString));
+        }
+        Ok(Self { text, offset: node.offset() })
+    }
+
+    fn absolute(&self) -> Result<String, Fault> {
+        if self.text.starts_with('/') {
+            return Ok(self.text.clone());
+        }
+        Err(Fault { offset: self.offset, kind: PolicyErrorKind::RelativePath { path: self.text.clone() } })
+    }
+}

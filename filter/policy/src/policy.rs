@@ -1,0 +1,173 @@
+//! A policy that has been read: immutable, complete, ready to decide.
+
+use crate::capability::CapabilitySet;
+use crate::compatibility::Compatibility;
+use crate::decision::{Decision, Denial, DenyReason, Grant, Matched};
+use crate::error::PolicyError;
+use crate::explanation::RuleReport;
+use crate::files::Files;
+use crate::identity::{PeerIdentity, UnixTime, Validity};
+use crate::mode::Mode;
+use crate::names::Names;
+use crate::rule::Rule;
+use crate::rules::Rules;
+use crate::spiffe;
+use crate::upstream_headers::UpstreamHeaders;
+
+/// A policy document, read and compiled.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub(crate) files: Files,
+    pub(crate) peers: AuthorizedPeers,
+    pub(crate) accepted_ciphers: Vec<String>,
+    pub(crate) accepted_protocols: Vec<String>,
+    pub(crate) disable_hostname_validation: bool,
+    pub(crate) compatibility: Compatibility,
+    pub(crate) authorization_mode: Mode,
+    pub(crate) capability_mode: Mode,
+    pub(crate) spiffe_strict: bool,
+    pub(crate) upstream_headers: UpstreamHeaders,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Whom the policy admits.
+#[derive(Clone, Debug)]
+pub(crate) enum AuthorizedPeers {
+    /// No `authorized-peers`: every certificate of a trusted CA, with all capabilities. Never an empty list.
+    AnyAuthenticated,
+    /// Those that match a rule.
+    Listed(Box<Rules>),
+}
+
+impl Policy {
+    /// Reads a policy document: JSON (RFC 8259), one object. A Vespa TLS config file is one.
+    ///
+    /// # Errors
+    /// [`PolicyError`] for the first thing that is not right, with its place in the text. Nothing is ever skipped: a
+    /// rule that cannot be read would otherwise silently not apply.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        crate::document::parse(text)
+    }
+
+    /// Decides from the names of a peer whose certificate the proxy has verified. Pure: same policy and names, same
+    /// answer. Whether the certificate is valid *now* is [`Validity::check`], which must be asked each time.
+    pub fn authorize(&self, identity: &PeerIdentity) -> Decision {
+        if self.authorization_mode == Mode::Disable {
+            return Decision::Allow(Grant::new(Matched::default(), self.tolerated_capabilities()));
+        }
+        match (self.enforced(identity), self.authorization_mode) {
+            (Decision::Deny(denial), Mode::LogOnly) => {
+                Decision::Allow(Grant::tolerating(denial, self.tolerated_capabilities()))
+            }
+            (Decision::Allow(grant), Mode::LogOnly) if !self.compatibility.tolerated_peers_get_nothing() => {
+                Decision::Allow(Grant::new(grant.matched().clone(), CapabilitySet::ALL))
+            }
+            (decision, _) => decision,
+        }
+    }
+
+    fn enforced(&self, identity: &PeerIdentity) -> Decision {
+        if self.spiffe_strict && !matches!(&identity.uris[..], [uri] if spiffe::is_workload_id(uri)) {
+            return Decision::deny(DenyReason::NotSpiffe);
+        }
+        let AuthorizedPeers::Listed(rules) = &self.peers else {
+            return Decision::Allow(Grant::new(Matched::default(), CapabilitySet::ALL));
+        };
+        let matching = rules.matching(&Names::of(identity, self.compatibility));
+        let (shadow, admitting): (Vec<&Rule>, Vec<&Rule>) = matching.into_iter().partition(|rule| rule.is_shadow());
+        let labels = |rules: &[&Rule]| rules.iter().map(|rule| rule.label.clone()).collect();
+        let matched = Matched { rules: labels(&admitting), shadow: labels(&shadow) };
+        let Some(capabilities) = admitting.iter().map(|rule| rule.capabilities()).reduce(CapabilitySet::union) else {
+            return Decision::Deny(Denial { reason: DenyReason::NoRuleMatched, matched });
+        };
+        if capabilities.is_empty() && !self.compatibility.admits_without_capabilities() {
+            return Decision::Deny(Denial { reason: DenyReason::NoCapabilities, matched });
+        }
+        Decision::Allow(Grant::new(matched, capabilities))
+    }
+
+    /// What a peer gets that global `log_only` or `disable` lets through.
+    fn tolerated_capabilities(&self) -> CapabilitySet {
+        if self.compatibility.tolerated_peers_get_nothing() { CapabilitySet::EMPTY } else { CapabilitySet::ALL }
+    }
+
+    /// Why each rule did or did not match, in policy order. Lazy, because ten thousand rules have as many reasons.
+    pub fn explain<'a>(&'a self, identity: &'a PeerIdentity) -> impl Iterator<Item = RuleReport> + 'a {
+        let names = Names::of(identity, self.compatibility);
+        self.rules().iter().map(move |rule| RuleReport::new(rule, &names))
+    }
+
+    /// The entries of `authorized-peers`; none where the policy admits every verified certificate.
+    pub fn rules(&self) -> &[Rule] {
+        match &self.peers {
+            AuthorizedPeers::AnyAuthenticated => &[],
+            AuthorizedPeers::Listed(rules) => rules.all(),
+        }
+    }
+
+    /// Whether there is no `authorized-peers`: every certificate of a trusted CA is admitted.
+    pub fn admits_any_authenticated(&self) -> bool {
+        matches!(self.peers, AuthorizedPeers::AnyAuthenticated)
+    }
+
+    /// The credentials of the node. `run` and `check` need all three and call [`Files::require`].
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// `accepted-ciphers`, IANA names; empty means the defaults.
+    pub fn accepted_ciphers(&self) -> &[String] {
+        &self.accepted_ciphers
+    }
+
+    /// `accepted-protocols`, of `TLSv1.2` and `TLSv1.3`; empty means both.
+    pub fn accepted_protocols(&self) -> &[String] {
+        &self.accepted_protocols
+    }
+
+    /// `disable-hostname-validation`, for connections this node opens.
+    pub fn disable_hostname_validation(&self) -> bool {
+        self.disable_hostname_validation
+    }
+
+    /// Which implementation is imitated.
+    pub fn compatibility(&self) -> Compatibility {
+        self.compatibility
+    }
+
+    /// `authorization-mode`.
+    pub fn authorization_mode(&self) -> Mode {
+        self.authorization_mode
+    }
+
+    /// `capability-mode`.
+    pub fn capability_mode(&self) -> Mode {
+        self.capability_mode
+    }
+
+    /// `upstream-headers`.
+    pub fn upstream_headers(&self) -> &UpstreamHeaders {
+        &self.upstream_headers
+    }
+
+    /// What is legal and probably not meant: one sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+impl Validity {
+    /// Whether the certificate is valid at `now`.
+    ///
+    /// # Errors
+    /// [`DenyReason::NotYetValid`] or [`DenyReason::Expired`].
+    pub fn check(&self, now: UnixTime) -> Result<(), DenyReason> {
+        if now < self.not_before {
+            return Err(DenyReason::NotYetValid);
+        }
+        if now > self.not_after {
+            return Err(DenyReason::Expired);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! All rules of a policy, indexed so that a decision costs the same with ten rules and with ten thousand.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::address::{masked, width};
+use crate::names::Names;
+use crate::rule::{Credential, Field, Matcher, Rule};
+use crate::trie::Trie;
+
+/// Number of a rule in policy order.
+type RuleIndex = u32;
+
+/// The entries of `authorized-peers` and an index over them.
+///
+/// Each rule is filed once, under its rarest credential. The index finds the rules whose filed credential holds; only
+/// those are checked in full. Every rule that matches is among them, because all of its credentials hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    rules: Vec<Rule>,
+    common_names: Trie,
+    dns_names: Trie,
+    uris: Trie,
+    /// By network address and prefix length.
+    addresses: BTreeMap<(IpAddr, u8), Vec<RuleIndex>>,
+    /// The distinct prefix lengths in `addresses`, by address width.
+    prefixes: Vec<(u8, u8)>,
+    /// Rules without credentials (`vespa-java`), which match everybody.
+    unconditional: Vec<RuleIndex>,
+}
+
+impl Rules {
+    pub(crate) fn new(rules: Vec<Rule>) -> Self {
+        let mut frequencies: BTreeMap<(Field, &str), usize> = BTreeMap::new();
+        for credential in rules.iter().flat_map(|rule| &rule.credentials) {
+            *frequencies.entry((credential.field(), credential.must_match())).or_default() += 1;
+        }
+        let filed: Vec<Option<Credential>> = rules
+            .iter()
+            .map(|rule| {
+                let rarest = rule.credentials.iter().min_by_key(|credential| {
+                    (frequencies[&(credential.field(), credential.must_match())], wildness(credential))
+                });
+                rarest.cloned()
+            })
+            .collect();
+        let mut indexed = Self {
+            rules,
+            common_names: Trie::new(Field::CommonName.separator()),
+            dns_names: Trie::new(Field::DnsName.separator()),
+            uris: Trie::new(Field::Uri.separator()),
+            addresses: BTreeMap::new(),
+            prefixes: Vec::new(),
+            unconditional: Vec::new(),
+        };
+        for (index, credential) in (0..).zip(filed) {
+            indexed.file(index, credential);
+        }
+        indexed.prefixes.sort_unstable();
+        indexed.prefixes.dedup();
+        indexed
+    }
+
+    fn file(&mut self, index: RuleIndex, credential: Option<Credential>) {
+        let Some(credential) = credential else { return self.unconditional.push(index) };
+        match credential.matcher() {
+            Matcher::Address(block) => {
+                let (network, prefix) = block.parts();
+                self.prefixes.push((width(network), prefix));
+                self.addresses.entry((network, prefix)).or_default().push(index);
+            }
+            Matcher::Text(pattern) => match credential.field() {
+                Field::CommonName => self.common_names.insert(pattern, index),
+                Field::DnsName | Field::Address => self.dns_names.insert(pattern, index),
+                Field::Uri => self.uris.insert(pattern, index),
+            },
+        }
+    }
+
+    pub(crate) fn all(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rules that match, in policy order.
+    pub(crate) fn matching(&self, names: &Names<'_>) -> Vec<&Rule> {
+        let mut candidates = self.unconditional.clone();
+        for (field, trie) in
+            [(Field::CommonName, &self.common_names), (Field::DnsName, &self.dns_names), (Field::Uri, &self.uris)]
+        {
+            for value in names.texts(field) {
+                trie.find(value, &mut candidates);
+            }
+        }
+        for address in names.addresses() {
+            self.find_address(*address, &mut candidates);
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        candidates
+            .into_iter()
+            .filter_map(|index| self.rules.get(index as usize))
+            .filter(|rule| rule.first_failure(names).is_none())
+            .collect()
+    }
+
+    fn find_address(&self, address: IpAddr, found: &mut Vec<RuleIndex>) {
+        for (_, prefix) in self.prefixes.iter().filter(|(bits, _)| *bits == width(address)) {
+            let network = masked(address, *prefix);
+            let rules = network.and_then(|network| self.addresses.get(&(network, *prefix)));
+            found.extend(rules.into_iter().flatten());
+        }
+    }
+}
+
+/// How little a credential narrows: fewer literal characters are wilder.
+fn wildness(credential: &Credential) -> usize {
+    let literal = credential.must_match().chars().filter(|c| !matches!(c, '*' | '?')).count();
+    usize::MAX - literal
+}

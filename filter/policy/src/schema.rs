@@ -1,0 +1,182 @@
+//! The keys of the policy document, object by object, and the hints for keys that stand in none of them.
+
+use crate::error::{Fault, Hint, PolicyErrorKind};
+use crate::json::{Member, Node};
+
+/// One kind of object: what it is called in hints, and the keys it may have.
+pub(crate) struct Schema {
+    place: &'static str,
+    keys: &'static [&'static str],
+}
+
+pub(crate) const ROOT: Schema = Schema {
+    place: "the top level",
+    keys: &[
+        "files",
+        "authorized-peers",
+        "accepted-ciphers",
+        "accepted-protocols",
+        "disable-hostname-validation",
+        "compatibility",
+        "authorization-mode",
+        "capability-mode",
+        "spiffe-strict",
+        "upstream-headers",
+        "http-capabilities",
+        "data-plane",
+    ],
+};
+
+pub(crate) const FILES: Schema =
+    Schema { place: "`files`", keys: &["ca-certificates", "certificates", "private-key", "crls"] };
+
+pub(crate) const PEER: Schema = Schema {
+    place: "an entry of `authorized-peers`",
+    keys: &["name", "description", "required-credentials", "capabilities", "mode"],
+};
+
+pub(crate) const CREDENTIAL: Schema =
+    Schema { place: "an entry of `required-credentials`", keys: &["field", "must-match"] };
+
+pub(crate) const UPSTREAM_HEADERS: Schema = Schema {
+    place: "`upstream-headers`",
+    keys: &["policy", "capabilities", "subject", "xfcc", "authorization"],
+};
+
+/// The plugin configuration that wraps a policy.
+pub(crate) const CONFIGURATION: Schema =
+    Schema { place: "the plugin configuration", keys: &["endpoint", "names", "policy"] };
+
+const ALL: [&Schema; 5] = [&ROOT, &FILES, &PEER, &CREDENTIAL, &UPSTREAM_HEADERS];
+
+impl Schema {
+    /// The members of an object whose keys are all known. With `ignore_unknown` (Vespa's way) the others are left out.
+    pub(crate) fn members<'a>(&self, node: Node<'a>, ignore_unknown: bool) -> Result<Members<'a>, Fault> {
+        let mut known = node.object()?;
+        if ignore_unknown {
+            known.retain(|member| self.keys.contains(&member.key.as_ref()));
+        }
+        match known.iter().find(|member| !self.keys.contains(&member.key.as_ref())) {
+            Some(member) => Err(self.unknown(member)),
+            None => Ok(Members { node, known }),
+        }
+    }
+
+    fn unknown(&self, member: &Member<'_>) -> Fault {
+        let key = member.key.to_string();
+        let elsewhere = ALL.iter().find(|schema| schema.keys.contains(&key.as_str()));
+        let hint = match (nearest(&key, self.keys), elsewhere) {
+            (_, Some(schema)) => Hint::Misplaced(schema.place),
+            (Some(near), None) => Hint::Misspelt(near),
+            (None, None) => Hint::Known(self.keys),
+        };
+        Fault { offset: member.key_offset, kind: PolicyErrorKind::UnknownKey { key, hint } }
+    }
+}
+
+/// The members of one object, by key.
+pub(crate) struct Members<'a> {
+    node: Node<'a>,
+    known: Vec<Member<'a>>,
+}
+
+impl<'a> Members<'a> {
+    pub(crate) fn find(&self, key: &'static str) -> Option<Node<'a>> {
+        self.known.iter().find(|member| member.key == key).map(|member| member.value)
+    }
+
+    pub(crate) fn require(&self, key: &'static str) -> Result<Node<'a>, Fault> {
+        self.find(key).ok_or_else(|| self.node.fault(PolicyErrorKind::MissingKey { key }))
+    }
+
+    pub(crate) fn flag(&self, key: &'static str) -> Result<Option<bool>, Fault> {
+        self.find(key).map(|node| node.boolean()).transpose()
+    }
+
+    pub(crate) fn strings(&self, key: &'static str, why: &'static str) -> Result<Vec<String>, Fault> {
+        let Some(node) = self.find(key) else { return Ok(Vec::new()) };
+        let elements = node.filled_array(why)?;
+        elements.into_iter().map(|element| element.string().map(|text| text.into_owned())).collect()
+    }
+}
+
+/// One of a fixed list of words.
+pub(crate) fn choice<T: Copy>(
+    node: Node<'_>,
+    words: &'static [&'static str],
+    values: &[T],
+) -> Result<T, Fault> {
+    let value = node.string()?;
+    match words.iter().position(|word| *word == value) {
+        Some(index) => Ok(values[index]),
+        None => Err(node.fault(PolicyErrorKind::UnknownValue {
+            nearest: nearest(&value, words),
+            value: value.into_owned(),
+            expected: words,
+        })),
+    }
+}
+
+/// The word that differs from `text` by at most two edits, or only by case and `-`/`_`.
+pub(crate) fn nearest(text: &str, words: &[&'static str]) -> Option<&'static str> {
+    let folded = fold(text);
+    words
+        .iter()
+        .map(|word| (distance(&folded, &fold(word)), *word))
+        .filter(|(distance, word)| *distance <= 2.min(word.len() / 3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}
+
+fn fold(text: &str) -> Vec<char> {
+    // Longer texts are no misspelling of anything we know, and the distance below is quadratic.
+    text.chars().take(64).map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+/// Levenshtein distance.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_found() {
+        for (text, word) in [
+            ("authorised-peers", Some("authorized-peers")),
+            ("authorized_peers", Some("authorized-peers")),
+            ("Authorized-Peers", Some("authorized-peers")),
+            ("flipper-the-dolphin", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(text, ROOT.keys), word, "{text}");
+        }
+        assert_eq!(nearest("SAN-DNS", &["CN", "SAN_DNS"]), Some("SAN_DNS"));
+        assert_eq!(nearest("DN", &["CN", "SAN_DNS"]), None);
+    }
+
+    #[test]
+    fn a_key_of_another_object_is_called_misplaced() {
+        let text = r#"{"disable-hostname-validation": true}"#;
+        let node = Node::document(text).unwrap();
+        let fault = FILES.members(node, false).err().unwrap();
+        let expected = Hint::Misplaced("the top level");
+        assert_eq!(
+            fault.kind,
+            PolicyErrorKind::UnknownKey { key: "disable-hostname-validation".into(), hint: expected }
+        );
+        assert!(FILES.members(node, true).is_ok());
+    }
+}
