@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use peergate_policy::PeerIdentity;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize, SanType,
@@ -7,41 +8,6 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use super::PkiError;
-
-/// The names of a peer as a decoded certificate carries them: text as given, each kind in its own list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerNames {
-    /// The common name; `None` makes a certificate without one.
-    pub cn: Option<String>,
-    /// dNSName entries.
-    pub san_dns: Vec<String>,
-    /// uniformResourceIdentifier entries.
-    pub san_uri: Vec<String>,
-    /// iPAddress entries.
-    pub san_ip: Vec<IpAddr>,
-}
-
-impl PeerNames {
-    /// Certificate parameters with these names and nothing else decided.
-    ///
-    /// # Errors
-    /// A DNS or URI name that is not ASCII: both are IA5String (RFC 5280, 4.2.1.6).
-    pub fn to_params(&self) -> Result<CertificateParams, PkiError> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        if let Some(cn) = &self.cn {
-            params.distinguished_name.push(DnType::CommonName, cn.as_str());
-        }
-        for name in &self.san_dns {
-            params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
-        }
-        for uri in &self.san_uri {
-            params.subject_alt_names.push(SanType::URI(uri.as_str().try_into()?));
-        }
-        params.subject_alt_names.extend(self.san_ip.iter().copied().map(SanType::IpAddress));
-        Ok(params)
-    }
-}
 
 /// The kind of key a certificate is made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +33,7 @@ impl Key {
 #[derive(Clone, Debug)]
 pub struct Leaf {
     /// The names it carries.
-    pub names: PeerNames,
+    pub names: PeerIdentity,
     /// Start of its validity.
     pub not_before: OffsetDateTime,
     /// End of its validity.
@@ -83,7 +49,7 @@ impl Leaf {
     pub fn new() -> Self {
         let now = OffsetDateTime::now_utc();
         Self {
-            names: PeerNames::default(),
+            names: PeerIdentity::default(),
             not_before: now - Duration::HOUR,
             not_after: now + Duration::days(90),
             usages: vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
@@ -94,28 +60,28 @@ impl Leaf {
     /// Sets the common name.
     #[must_use]
     pub fn cn(mut self, cn: &str) -> Self {
-        self.names.cn = Some(cn.to_owned());
+        self.names.common_name = Some(cn.to_owned());
         self
     }
 
     /// Adds a DNS name.
     #[must_use]
     pub fn dns(mut self, name: &str) -> Self {
-        self.names.san_dns.push(name.to_owned());
+        self.names.dns_names.push(name.to_owned());
         self
     }
 
     /// Adds a URI.
     #[must_use]
     pub fn uri(mut self, uri: &str) -> Self {
-        self.names.san_uri.push(uri.to_owned());
+        self.names.uris.push(uri.to_owned());
         self
     }
 
     /// Adds an address.
     #[must_use]
     pub fn ip(mut self, address: impl Into<IpAddr>) -> Self {
-        self.names.san_ip.push(address.into());
+        self.names.addresses.push(address.into());
         self
     }
 
@@ -143,9 +109,20 @@ impl Leaf {
     /// The certificate parameters, for callers that need to change what this type cannot say.
     ///
     /// # Errors
-    /// See [`PeerNames::to_params`].
+    /// A DNS or URI name that is not ASCII: both are IA5String (RFC 5280, 4.2.1.6).
     pub fn to_params(&self) -> Result<CertificateParams, PkiError> {
-        let mut params = self.names.to_params()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(cn) = &self.names.common_name {
+            params.distinguished_name.push(DnType::CommonName, cn.as_str());
+        }
+        for name in &self.names.dns_names {
+            params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+        }
+        for uri in &self.names.uris {
+            params.subject_alt_names.push(SanType::URI(uri.as_str().try_into()?));
+        }
+        params.subject_alt_names.extend(self.names.addresses.iter().copied().map(SanType::IpAddress));
         params.not_before = self.not_before;
         params.not_after = self.not_after;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

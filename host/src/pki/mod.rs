@@ -9,8 +9,8 @@ use std::{error, fmt, io, path::PathBuf};
 
 pub use authority::{Authority, Credential};
 pub use development::DevelopmentPki;
-pub use leaf::{Key, Leaf, PeerNames};
-pub use throwaway::throwaway;
+pub use leaf::{Key, Leaf};
+pub use throwaway::{fits_certificate, throwaway};
 
 /// Why a certificate could not be made or stored.
 #[derive(Debug)]

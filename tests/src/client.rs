@@ -1,0 +1,129 @@
+//! A blocking TLS client on rustls that reports alerts.
+
+use std::{
+    io::{self, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use peergate_host::pki::Credential;
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName},
+    version,
+};
+
+use crate::http1::Message;
+
+/// A connection after its handshake. In TLS 1.3 the server may still refuse the certificate: its alert then comes
+/// with the first read.
+pub struct Client {
+    stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
+}
+
+impl Client {
+    /// Connects with TLS 1.3 or 1.2, presenting `credential` whatever authorities the server asks for.
+    ///
+    /// # Errors
+    /// The connection or the handshake fails.
+    pub fn connect(
+        address: SocketAddr,
+        ca: &CertificateDer<'static>,
+        credential: Option<&Credential>,
+    ) -> io::Result<Self> {
+        Self::connect_with(address, ca, credential, rustls::DEFAULT_VERSIONS)
+    }
+
+    /// Like [`Self::connect`] with TLS 1.2 only.
+    ///
+    /// # Errors
+    /// The connection or the handshake fails.
+    pub fn connect_tls12(
+        address: SocketAddr,
+        ca: &CertificateDer<'static>,
+        credential: Option<&Credential>,
+    ) -> io::Result<Self> {
+        Self::connect_with(address, ca, credential, &[&version::TLS12])
+    }
+
+    fn connect_with(
+        address: SocketAddr,
+        ca: &CertificateDer<'static>,
+        credential: Option<&Credential>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> io::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone()).map_err(io::Error::other)?;
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)
+            .map_err(io::Error::other)?
+            .with_root_certificates(roots);
+        let config = match credential {
+            Some(own) => {
+                config.with_client_auth_cert(own.chain.clone(), own.key()).map_err(io::Error::other)?
+            }
+            None => config.with_no_client_auth(),
+        };
+        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+        let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        let socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut stream = StreamOwned::new(connection, socket);
+        stream.conn.complete_io(&mut stream.sock)?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Sends a GET and reads the answer.
+    ///
+    /// # Errors
+    /// The connection fails, for example by an alert.
+    pub fn get(&mut self, path: &str) -> io::Result<Message> {
+        self.request(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes())
+    }
+
+    /// Sends these bytes and reads one answer.
+    ///
+    /// # Errors
+    /// The connection fails, for example by an alert.
+    pub fn request(&mut self, bytes: &[u8]) -> io::Result<Message> {
+        self.write(bytes)?;
+        Message::read(&mut self.stream)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Errors
+    /// The connection fails.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)?;
+        self.stream.get_mut().flush()
+    }
+
+    /// Fills `buffer`.
+    ///
+    /// # Errors
+    /// The connection fails or ends before.
+    pub fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.stream.read_exact(buffer)
+    }
+
+    /// Reads until the peer closes.
+    ///
+    /// # Errors
+    /// The connection fails, for example by an alert.
+    pub fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The alert that the server sent, if that is what went wrong.
+pub fn alert(error: &io::Error) -> Option<AlertDescription> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}

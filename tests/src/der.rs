@@ -1,0 +1,99 @@
+//! Certificates that no well-meaning library writes: subjects given byte by byte.
+
+use peergate_host::pki::{Authority, Leaf};
+use rcgen::SigningKey;
+use rustls::pki_types::CertificateDer;
+
+/// UTF8String.
+pub const UTF8: u8 = 0x0c;
+/// PrintableString.
+pub const PRINTABLE: u8 = 0x13;
+/// BMPString: UTF-16, big-endian.
+pub const BMP: u8 = 0x1e;
+
+/// The attribute types used here, as encoded object identifiers.
+pub const CN: &[u8] = &[0x55, 4, 3];
+/// Organisation.
+pub const O: &[u8] = &[0x55, 4, 10];
+
+/// Type, string tag and bytes of an attribute.
+pub type Attribute<'a> = (&'a [u8], u8, &'a [u8]);
+
+/// The DER of a subject: a list of relative names, each with one attribute or more.
+pub fn subject(names: &[&[Attribute<'_>]]) -> Vec<u8> {
+    let sets: Vec<u8> = names.iter().flat_map(|attributes| relative_name(attributes)).collect();
+    tlv(SEQUENCE, &sets)
+}
+
+/// A certificate as `leaf` says, but with this subject, signed by `authority`. The key of the certificate is the
+/// credential's.
+///
+/// # Panics
+/// The certificate cannot be made.
+pub fn with_subject(authority: &Authority, leaf: &Leaf, subject: &[u8]) -> peergate_host::pki::Credential {
+    let mut credential = authority.issue(leaf).expect("a certificate");
+    let certificate = read(credential.leaf()).content;
+    let tbs = read(certificate);
+    let (before, rest) = skip(tbs.content, SUBJECT_INDEX);
+    let after = read(rest).rest;
+    let tbs_der = tlv(SEQUENCE, &[before, subject, after].concat());
+    let algorithm = &tbs.rest[..tbs.rest.len() - read(tbs.rest).rest.len()];
+    let mut signature = vec![0]; // no unused bits
+    signature.extend(authority.key().sign(&tbs_der).expect("a signature"));
+    let der = tlv(SEQUENCE, &[&tbs_der, algorithm, &tlv(BIT_STRING, &signature)].concat());
+    credential.chain[0] = CertificateDer::from(der);
+    credential
+}
+
+/// version, serialNumber, signature, issuer and validity come before the subject (RFC 5280, 4.1).
+const SUBJECT_INDEX: usize = 5;
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+const OID: u8 = 0x06;
+const BIT_STRING: u8 = 0x03;
+
+fn relative_name(attributes: &[Attribute<'_>]) -> Vec<u8> {
+    let mut encoded: Vec<_> = attributes
+        .iter()
+        .map(|(kind, tag, value)| tlv(SEQUENCE, &[tlv(OID, kind), tlv(*tag, value)].concat()))
+        .collect();
+    encoded.sort(); // DER: the elements of a SET OF are in order
+    tlv(SET, &encoded.concat())
+}
+
+struct Element<'a> {
+    content: &'a [u8],
+    rest: &'a [u8],
+}
+
+fn read(der: &[u8]) -> Element<'_> {
+    let (length, start) = match der[1] {
+        short @ 0..=0x7f => (usize::from(short), 2),
+        long => {
+            let bytes = &der[2..2 + usize::from(long & 0x7f)];
+            (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), 2 + bytes.len())
+        }
+    };
+    Element { content: &der[start..start + length], rest: &der[start + length..] }
+}
+
+fn skip(der: &[u8], count: usize) -> (&[u8], &[u8]) {
+    let rest = (0..count).fold(der, |rest, _| read(rest).rest);
+    der.split_at(der.len() - rest.len())
+}
+
+fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).expect("a short element");
+    let mut der = vec![tag];
+    match u8::try_from(length) {
+        Ok(short @ 0..=0x7f) => der.push(short),
+        _ => der.extend([&[0x84][..], &length.to_be_bytes()].concat()),
+    }
+    // DER demands the shortest form of the length.
+    if let [_, 0x84, leading @ ..] = der.clone().as_slice() {
+        let zeros = leading.iter().take_while(|byte| **byte == 0).count();
+        der = [&[tag, 0x84 - u8::try_from(zeros).expect("at most three")], &leading[zeros..]].concat();
+    }
+    der.extend_from_slice(content);
+    der
+}

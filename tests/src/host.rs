@@ -1,0 +1,141 @@
+//! `peergate run` as a process.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    commands::{peergate, spawn},
+    pki::Pki,
+};
+
+/// A running host; dropping it ends the process.
+pub struct Host {
+    /// Where it listens.
+    pub address: SocketAddr,
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+/// How to start a host.
+pub struct Start {
+    command: Command,
+    protocol: &'static str,
+}
+
+impl Start {
+    /// One peer listener in front of `upstream` that speaks HTTP; `policy` receives the files of `pki`.
+    pub fn new(pki: &Pki, policy: &Value, upstream: SocketAddr) -> Self {
+        let path = write_policy(pki, policy);
+        let mut start = Self::without_policy(upstream);
+        start.command.arg("--policy").arg(path).args(["--endpoint", "peer"]);
+        start
+    }
+
+    /// The same, named by `VESPA_TLS_CONFIG_FILE`.
+    pub fn by_environment(config: &Path, upstream: SocketAddr) -> Self {
+        let mut start = Self::without_policy(upstream);
+        start.command.env("VESPA_TLS_CONFIG_FILE", config).args(["--endpoint", "peer"]);
+        start
+    }
+
+    /// Forwards bytes instead of HTTP.
+    #[must_use]
+    pub fn tcp(mut self) -> Self {
+        self.protocol = "tcp";
+        self
+    }
+
+    /// Decides with another filter.
+    #[must_use]
+    pub fn filter(mut self, wasm: &Path) -> Self {
+        self.command.arg("--filter").arg(wasm);
+        self
+    }
+
+    /// The command line, for starts that must fail.
+    pub fn command(mut self) -> Command {
+        self.command.args(["--protocol", self.protocol]);
+        self.command
+    }
+
+    /// Starts it and waits until it listens.
+    ///
+    /// # Panics
+    /// It ends, or does not listen within half a minute.
+    pub fn start(self) -> Host {
+        let mut child = spawn(self.command().stdin(Stdio::null()).stderr(Stdio::piped()));
+        let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (listening, address) = mpsc::channel();
+        let copy = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Some(address) = listening_address(&line) {
+                    // Only the first one is awaited.
+                    listening.send(address).ok();
+                }
+                let mut log = copy.lock().unwrap_or_else(PoisonError::into_inner);
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        match address.recv_timeout(Duration::from_secs(30)) {
+            Ok(address) => Host { address, child, log },
+            Err(_) => {
+                child.kill().ok();
+                child.wait().ok();
+                panic!("the host does not listen:\n{}", log.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+    }
+
+    fn without_policy(upstream: SocketAddr) -> Self {
+        let mut command = peergate();
+        command.args(["run", "--inbound", "127.0.0.1:0", "--upstream", &upstream.to_string()]);
+        Self { command, protocol: "http" }
+    }
+}
+
+impl Host {
+    /// What it has written to standard error.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Both fail only when the process has ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Writes `policy` with the files of `pki` to a file of its own.
+pub fn write_policy(pki: &Pki, policy: &Value) -> PathBuf {
+    let path = tempfile::Builder::new()
+        .prefix("policy-")
+        .suffix(".json")
+        .tempfile_in(pki.directory())
+        .and_then(|file| Ok(file.keep()?.1))
+        .expect("a policy file");
+    fs::write(&path, pki.with_files(policy).to_string()).expect("the policy");
+    path
+}
+
+fn listening_address(line: &str) -> Option<SocketAddr> {
+    if !line.contains("listening") {
+        return None;
+    }
+    line.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':')).find_map(|word| word.parse().ok())
+}

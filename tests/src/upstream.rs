@@ -1,0 +1,113 @@
+//! Services behind the gate: they remember what reached them.
+
+use std::{
+    io::{self, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use crate::http1::Message;
+
+/// A listening service. Its threads end with the process.
+#[derive(Clone)]
+pub struct Upstream {
+    /// Where it listens.
+    pub address: SocketAddr,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    connections: AtomicUsize,
+    bytes: AtomicUsize,
+    requests: Mutex<Vec<Message>>,
+}
+
+impl Upstream {
+    /// Answers every request with 200 and `upstream`. A path that starts with `/trailers` is answered with the
+    /// trailer `x-checksum: 1234`.
+    pub fn http() -> Self {
+        Self::serve(|stream, seen| serve_http(stream, seen))
+    }
+
+    /// Sends back every byte.
+    pub fn echo() -> Self {
+        Self::serve(|mut stream, seen| {
+            let mut buffer = [0; 16 << 10];
+            loop {
+                let count = stream.read(&mut buffer)?;
+                if count == 0 {
+                    return Ok(());
+                }
+                seen.bytes.fetch_add(count, Ordering::SeqCst);
+                stream.write_all(&buffer[..count])?;
+            }
+        })
+    }
+
+    /// How many connections were made.
+    pub fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes an echo service received.
+    pub fn bytes(&self) -> usize {
+        self.seen.bytes.load(Ordering::SeqCst)
+    }
+
+    /// The requests so far.
+    pub fn requests(&self) -> Vec<Message> {
+        self.seen.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The latest request.
+    ///
+    /// # Panics
+    /// There was none.
+    pub fn last_request(&self) -> Message {
+        self.requests().pop().expect("a request reached the upstream")
+    }
+
+    fn serve(handle: fn(TcpStream, &Seen) -> io::Result<()>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("the port");
+        let seen = Arc::new(Seen::default());
+        let upstream = Self { address, seen: Arc::clone(&seen) };
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                seen.connections.fetch_add(1, Ordering::SeqCst);
+                let seen = Arc::clone(&seen);
+                // A broken connection is the client's affair; the test looks at what arrived.
+                thread::spawn(move || handle(stream, &seen).ok());
+            }
+        });
+        upstream
+    }
+}
+
+fn serve_http(stream: TcpStream, seen: &Seen) -> io::Result<()> {
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut interim = writer.try_clone()?;
+        let request = Message::read_then(&mut reader, |head| {
+            if head.header("expect").is_some() {
+                interim.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            }
+            Ok(())
+        })?;
+        let Some(request) = request else { return Ok(()) };
+        let answer: &[u8] = if request.start.contains(" /trailers") {
+            b"HTTP/1.1 200 OK\r\ntrailer: x-checksum\r\ntransfer-encoding: chunked\r\n\r\n\
+              9\r\nupstream\n\r\n0\r\nx-checksum: 1234\r\n\r\n"
+        } else {
+            b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nupstream\n"
+        };
+        seen.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        writer.write_all(answer)?;
+    }
+}
