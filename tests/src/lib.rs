@@ -8,6 +8,7 @@ pub mod commands;
 pub mod der;
 pub mod envoy;
 pub mod host;
+pub mod hostile;
 pub mod http1;
 pub mod pki;
 pub mod policies;

@@ -148,7 +148,8 @@ fn bytes_that_are_no_text_do_not_stop_the_filter() {
     assert_eq!(client.request(request).expect("an answer").status(), 200);
     assert_eq!(gate.upstream.last_request().header("x-bytes"), Some(&b"\xff\xfe\x80"[..]));
     assert_eq!(client.get("/").expect("an answer").status(), 200);
-    let xfcc = b"GET / HTTP/1.1\r\nhost: localhost\r\nx-forwarded-client-cert: \xff\r\nx-peergate-a: \xff\r\n\r\n";
+    let xfcc =
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nx-forwarded-client-cert: \xff\r\nx-peergate-a: \xff\r\n\r\n";
     assert_eq!(client.request(xfcc).expect("an answer").status(), 200);
     assert_eq!(gate.status(&stranger()), 403);
     assert_eq!(gate.status(&node()), 200);
@@ -170,7 +171,11 @@ fn identity_headers_of_the_client_never_reach_the_upstream() {
     assert_eq!(arrived.header("x-harmless"), Some(&b"1"[..]));
     for (name, _) in &arrived.headers {
         let name = name.to_ascii_lowercase().replace('_', "-");
-        assert!(!name.starts_with("x-peergate-") && name != "x-forwarded-client-cert", "{:?}", arrived.headers);
+        assert!(
+            !name.starts_with("x-peergate-") && name != "x-forwarded-client-cert",
+            "{:?}",
+            arrived.headers
+        );
     }
 }
 
