@@ -28,6 +28,11 @@ impl Reply {
         }
     }
 
+    /// The proxy could not do what it was told.
+    pub(crate) fn failure() -> Self {
+        Self { status: 503, message: "Service Unavailable" }
+    }
+
     /// The request is for another host (RFC 9110, 15.5.20).
     pub(crate) fn misdirected() -> Self {
         Self { status: 421, message: "Misdirected Request" }

@@ -2,7 +2,7 @@
 
 use peergate_policy::{Certificate, Decision, DenyReason, Policy, RuleReport, UnixTime, Validity};
 
-use crate::headers;
+use crate::{envoy, headers};
 
 /// Most rules, and most values of a certificate, that one explanation lists.
 const LISTED: usize = 8;
@@ -46,6 +46,11 @@ impl Verdict {
     /// Why the certificate may not be used at `now`.
     pub(crate) fn lapsed(&self, now: UnixTime) -> Option<DenyReason> {
         self.validity.and_then(|validity| validity.check(now).err())
+    }
+
+    /// Whether this is an admission that is still in force.
+    pub(crate) fn holds_now(&self) -> bool {
+        matches!(self.decision, Decision::Allow(_)) && envoy::now().is_ok_and(|now| self.lapsed(now).is_none())
     }
 
     /// One line of JSON, safe to print.

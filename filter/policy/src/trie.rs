@@ -1,6 +1,6 @@
 //! Patterns in a tree, label by label: finding those that match a value does not visit those that do not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::pattern::{Glob, Label, Pattern, Separator};
 
@@ -66,7 +66,7 @@ impl Trie {
     }
 
     /// Adds to `found` the numbers of all patterns that match `value`.
-    pub(crate) fn find(&self, value: &str, found: &mut Vec<u32>) {
+    pub(crate) fn find(&self, value: &str, found: &mut BTreeSet<u32>) {
         if self.nodes.len() == 1 {
             return;
         }

@@ -66,7 +66,7 @@ fn swap(text: &str, separator: Separator) -> String {
 }
 
 /// globset with literal separators is an independent implementation of the same grammar, once everything it would
-/// interpret and we do not stands in a character class. Its separator is always `/`.
+/// interpret and we do not stands in a character class. Its separator is always `/`, and its `?` is a byte, so this is for ASCII.
 fn oracle(pattern: &str, separator: Separator) -> GlobMatcher {
     let mut escaped = String::new();
     for character in swap(pattern, separator).chars() {
@@ -90,7 +90,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
-    fn agrees_with_globset(pattern in "[ab*?./é]{0,12}", value in "[ab?./é]{0,14}", slash: bool) {
+    fn agrees_with_globset(pattern in "[ab*?./\\[]{0,12}", value in "[ab?./\\[]{0,14}", slash: bool) {
         agrees(&pattern, &value, if slash { Separator::Slash } else { Separator::Dot });
     }
 

@@ -1,0 +1,118 @@
+//! The functions a proxy calls (proxy-wasm ABI 0.2.1). Numbers in, numbers out; all meaning is in [`crate::context`].
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::context::{Action, Peer, Root};
+use crate::envoy::{self, Level};
+
+thread_local! {
+    /// A wasm module has one thread. The proxy names contexts by number and never uses a number twice.
+    static CONTEXTS: RefCell<Contexts> = const { RefCell::new(Contexts { roots: BTreeMap::new(), peers: BTreeMap::new() }) };
+}
+
+struct Contexts {
+    roots: BTreeMap<u32, Root>,
+    /// Requests and connections.
+    peers: BTreeMap<u32, Peer>,
+}
+
+const ACCEPTED: u32 = 1;
+const REFUSED: u32 = 0;
+
+/// The ABI version is the name of this function.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_abi_version_0_2_1() {}
+
+/// Called once before anything else.
+#[unsafe(no_mangle)]
+extern "C" fn _initialize() {
+    // A panic ends the VM, and the proxy refuses what was under way. Say where it was; not what was in hand.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, ToString::to_string);
+        envoy::log(Level::Error, &format!("peergate: panic at {place}"));
+    }));
+}
+
+/// Memory for the proxy to write an answer into; [`crate::envoy`] takes it over.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
+    Box::into_raw(vec![0_u8; size].into_boxed_slice()).cast()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_context_create(id: u32, parent: u32) {
+    CONTEXTS.with_borrow_mut(|contexts| {
+        if parent == 0 {
+            contexts.roots.insert(id, Root::default());
+            return;
+        }
+        // INVARIANT: no context without a configuration. A proxy that asks for one is stopped here, and denies.
+        let gate = contexts.roots.get(&parent).and_then(Root::gate).expect("a root context is configured first");
+        contexts.peers.insert(id, Peer::new(gate));
+    });
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_vm_start(_root: u32, _size: usize) -> u32 {
+    ACCEPTED
+}
+
+/// [`REFUSED`] makes Envoy refuse to start, or keep the listener it has.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_configure(root: u32, _size: usize) -> u32 {
+    CONTEXTS.with_borrow_mut(|contexts| match contexts.roots.get_mut(&root).map(Root::configure) {
+        Some(Ok(())) => ACCEPTED,
+        Some(Err(message)) => {
+            envoy::log(Level::Error, &format!("peergate: configuration refused: {message}"));
+            REFUSED
+        }
+        None => REFUSED,
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_headers(id: u32, _count: u32, _end_of_stream: u32) -> u32 {
+    with(id, Peer::on_request_headers)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_trailers(id: u32, _count: u32) -> u32 {
+    with(id, Peer::on_request_trailers)
+}
+
+/// The handshake has not happened yet: nothing to decide, and nothing may be read (see [`crate::peer`]).
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_new_connection(_id: u32) -> u32 {
+    Action::Continue as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_downstream_data(id: u32, _size: usize, _end_of_stream: u32) -> u32 {
+    with(id, Peer::on_data)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_upstream_data(id: u32, _size: usize, _end_of_stream: u32) -> u32 {
+    with(id, Peer::on_data)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_done(_id: u32) -> u32 {
+    ACCEPTED
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_delete(id: u32) {
+    CONTEXTS.with_borrow_mut(|contexts| {
+        contexts.peers.remove(&id);
+        contexts.roots.remove(&id);
+    });
+}
+
+fn with(id: u32, callback: impl FnOnce(&mut Peer) -> Action) -> u32 {
+    CONTEXTS.with_borrow_mut(|contexts| {
+        let peer = contexts.peers.get_mut(&id).expect("the proxy created this context");
+        callback(peer) as u32
+    })
+}

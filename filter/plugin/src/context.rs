@@ -1,0 +1,140 @@
+//! What the proxy's callbacks mean: a root holds the configuration, a peer is one request or one connection.
+
+use std::rc::Rc;
+
+use peergate_policy::{Configuration, Decision, Mode};
+
+use crate::envoy::{self, HostCallError, Level, Map, Side};
+use crate::gate::Gate;
+use crate::headers;
+use crate::reply::Reply;
+use crate::verdict::Verdict;
+
+/// `proxy_action_t`.
+#[derive(Clone, Copy)]
+pub(crate) enum Action {
+    Continue = 0,
+    Pause = 1,
+}
+
+/// One plugin instance.
+#[derive(Default)]
+pub(crate) struct Root {
+    gate: Option<Rc<Gate>>,
+}
+
+impl Root {
+    pub(crate) fn gate(&self) -> Option<Rc<Gate>> {
+        self.gate.clone()
+    }
+
+    pub(crate) fn configure(&mut self) -> Result<(), String> {
+        let bytes = envoy::plugin_configuration()
+            .ok()
+            .flatten()
+            .ok_or("there is none; give the policy as a StringValue of JSON")?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| "not UTF-8; give the policy as a StringValue of JSON, not as a Struct")?;
+        let configuration = Configuration::parse(&text).map_err(|error| error.to_string())?;
+        announce(&configuration);
+        self.gate = Some(Rc::new(Gate::new(configuration)));
+        Ok(())
+    }
+}
+
+/// What an operator must know at start, loudly.
+fn announce(configuration: &Configuration) {
+    let policy = configuration.policy();
+    for warning in policy.warnings() {
+        envoy::log(Level::Warn, &format!("peergate: {warning}"));
+    }
+    if policy.authorization_mode() != Mode::Enforce {
+        let mode = policy.authorization_mode().as_str();
+        let message = format!("peergate: authorization-mode is {mode}: every certificate of the trusted CA is admitted");
+        envoy::log(Level::Warn, &message);
+    }
+    if policy.admits_any_authenticated() {
+        envoy::log(Level::Warn, "peergate: no authorized-peers: every certificate of the trusted CA is admitted");
+    }
+}
+
+/// A request (HTTP filter) or a connection (network filter).
+pub(crate) struct Peer {
+    gate: Rc<Gate>,
+    /// Of a connection; requests are judged once each.
+    verdict: Option<Rc<Verdict>>,
+    closed: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(gate: Rc<Gate>) -> Self {
+        Self { gate, verdict: None, closed: false }
+    }
+
+    pub(crate) fn on_request_headers(&mut self) -> Action {
+        // A proxy that cannot do what it must do gets no request to forward: a paused request goes nowhere.
+        self.admit().unwrap_or_else(|HostCallError| refuse())
+    }
+
+    pub(crate) fn on_request_trailers(&mut self) -> Action {
+        headers::strip(Map::RequestTrailers).map_or_else(|HostCallError| refuse(), |()| Action::Continue)
+    }
+
+    fn admit(&self) -> Result<Action, HostCallError> {
+        headers::strip(Map::RequestHeaders)?;
+        let verdict = self.gate.judge();
+        if let Decision::Deny(denial) = verdict.decision() {
+            Reply::denial(denial.reason()).send(denial.reason().as_str())?;
+            return Ok(Action::Pause);
+        }
+        if !self.serves_authority()? {
+            Reply::misdirected().send("authority-not-served")?;
+            return Ok(Action::Pause);
+        }
+        if self.gate.configuration().policy().upstream_headers().keep_authorization == Some(false) {
+            envoy::remove_header(Map::RequestHeaders, b"authorization")?;
+        }
+        for (name, value) in verdict.upstream_headers() {
+            envoy::add_request_header(name, value)?;
+        }
+        Ok(Action::Continue)
+    }
+
+    /// HTTP/2 connections are shared by all names of a certificate, so every request is asked whom it is for.
+    fn serves_authority(&self) -> Result<bool, HostCallError> {
+        let configuration = self.gate.configuration();
+        if configuration.serves_any() {
+            return Ok(true);
+        }
+        let authority = envoy::property(&["request", "host"])?.unwrap_or_default();
+        Ok(std::str::from_utf8(&authority).is_ok_and(|authority| configuration.serves(authority)))
+    }
+
+    /// Decides on the first event of either direction, whatever its size: a client may close without a byte, and a
+    /// server that speaks first must not be heard by a client that is not admitted.
+    pub(crate) fn on_data(&mut self) -> Action {
+        if self.closed {
+            return Action::Pause;
+        }
+        let gate = &self.gate;
+        let verdict = match &self.verdict {
+            // A connection may outlive its certificate; then it is judged again, so that the reason is told.
+            Some(verdict) if verdict.holds_now() => return Action::Continue,
+            _ => self.verdict.insert(gate.judge()),
+        };
+        if matches!(verdict.decision(), Decision::Allow(_)) {
+            return Action::Continue;
+        }
+        self.closed = true;
+        envoy::close(Side::Downstream);
+        envoy::close(Side::Upstream);
+        Action::Pause
+    }
+}
+
+fn refuse() -> Action {
+    envoy::log(Level::Error, "peergate: the proxy refused a call; the request is refused");
+    // If even this fails, the request stays paused.
+    let _ = Reply::failure().send("host-call-failed");
+    Action::Pause
+}
