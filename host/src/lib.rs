@@ -1,1 +1,15 @@
-//! x
+//! The host of Peergate: rustls in, `filter.wasm` decides, the local service out.
+//!
+//! One way: a socket is accepted by a worker ([`proxy`]), the handshake asks the filter ([`tls`], [`wasm`]), and what
+//! the filter admitted is forwarded ([`proxy`]). [`run`] holds one generation of policy and credentials ([`files`]).
+
+pub mod audit;
+pub mod envoy;
+pub mod files;
+pub mod log;
+pub mod pki;
+pub mod precompile;
+pub mod proxy;
+pub mod run;
+pub mod tls;
+pub mod wasm;
