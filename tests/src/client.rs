@@ -69,6 +69,8 @@ impl Client {
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         let socket = TcpStream::connect(address)?;
+        // A request in two packets would otherwise wait 40 ms for the acknowledgement of the first.
+        socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(Duration::from_secs(20)))?;
         let mut stream = StreamOwned::new(connection, socket);
         stream.conn.complete_io(&mut stream.sock)?;

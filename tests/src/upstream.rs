@@ -90,6 +90,7 @@ impl Upstream {
 }
 
 fn serve_http(stream: TcpStream, seen: &Seen) -> io::Result<()> {
+    stream.set_nodelay(true)?;
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     loop {

@@ -1,6 +1,6 @@
 //! One question, one answer: the engine natively, `filter.wasm` in our host's VM, and `filter.wasm` in real Envoy.
 
-use std::{collections::BTreeMap, net::SocketAddr, rc::Rc};
+use std::{collections::BTreeMap, io::ErrorKind, net::SocketAddr, rc::Rc};
 
 use peergate_host::{
     envoy::Protocol,
@@ -196,7 +196,13 @@ impl Gates {
         if self.protocol == Protocol::Tcp {
             // A refused client may fail to write already.
             client.write(b"x").ok();
-            return Ok(client.read_exact(&mut [0]).is_ok());
+            return match client.read_exact(&mut [0]) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    Err("neither an answer nor an end".to_owned())
+                }
+                Err(_) => Ok(false),
+            };
         }
         match client.get("/").map(|answer| answer.status()) {
             Ok(200) => Ok(true),
