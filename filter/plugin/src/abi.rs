@@ -48,7 +48,8 @@ extern "C" fn proxy_on_context_create(id: u32, parent: u32) {
             return;
         }
         // INVARIANT: no context without a configuration. A proxy that asks for one is stopped here, and denies.
-        let gate = contexts.roots.get(&parent).and_then(Root::gate).expect("a root context is configured first");
+        let gate =
+            contexts.roots.get(&parent).and_then(Root::gate).expect("a root context is configured first");
         contexts.peers.insert(id, Peer::new(gate));
     });
 }

@@ -50,11 +50,16 @@ fn announce(configuration: &Configuration) {
     }
     if policy.authorization_mode() != Mode::Enforce {
         let mode = policy.authorization_mode().as_str();
-        let message = format!("peergate: authorization-mode is {mode}: every certificate of the trusted CA is admitted");
+        let message = format!(
+            "peergate: authorization-mode is {mode}: every certificate of the trusted CA is admitted"
+        );
         envoy::log(Level::Warn, &message);
     }
     if policy.admits_any_authenticated() {
-        envoy::log(Level::Warn, "peergate: no authorized-peers: every certificate of the trusted CA is admitted");
+        envoy::log(
+            Level::Warn,
+            "peergate: no authorized-peers: every certificate of the trusted CA is admitted",
+        );
     }
 }
 

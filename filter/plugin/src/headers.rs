@@ -83,8 +83,19 @@ fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' | b'@' | b'*'
-            | b'[' | b']' => encoded.push(byte.into()),
+            b'a'..=b'z'
+            | b'A'..=b'Z'
+            | b'0'..=b'9'
+            | b'-'
+            | b'.'
+            | b'_'
+            | b'~'
+            | b'/'
+            | b':'
+            | b'@'
+            | b'*'
+            | b'['
+            | b']' => encoded.push(byte.into()),
             other => encoded += &format!("%{other:02X}"),
         }
     }

@@ -19,7 +19,10 @@ impl RefusalLog {
     pub(crate) fn write(&mut self, now: Option<UnixTime>, summary: &str) {
         if self.second != now {
             if self.suppressed > 0 {
-                envoy::log(Level::Warn, &format!("peergate: {} more refusals in one second", self.suppressed));
+                envoy::log(
+                    Level::Warn,
+                    &format!("peergate: {} more refusals in one second", self.suppressed),
+                );
             }
             *self = Self { second: now, ..Self::default() };
         }

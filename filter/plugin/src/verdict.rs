@@ -50,7 +50,8 @@ impl Verdict {
 
     /// Whether this is an admission that is still in force.
     pub(crate) fn holds_now(&self) -> bool {
-        matches!(self.decision, Decision::Allow(_)) && envoy::now().is_ok_and(|now| self.lapsed(now).is_none())
+        matches!(self.decision, Decision::Allow(_))
+            && envoy::now().is_ok_and(|now| self.lapsed(now).is_none())
     }
 
     /// One line of JSON, safe to print.

@@ -54,7 +54,9 @@ impl CapabilitySet {
     /// The set of that name, or the single capability; `None` for a name Vespa does not have.
     pub fn named(name: &str) -> Option<Self> {
         match SETS.iter().find(|(set, _)| *set == name) {
-            Some((_, lists)) => lists.iter().flat_map(|list| list.iter()).map(|name| Self::single(name)).reduce(Self::union),
+            Some((_, lists)) => {
+                lists.iter().flat_map(|list| list.iter()).map(|name| Self::single(name)).reduce(Self::union)
+            }
             None => Some(Self::single(name)).filter(|single| !single.is_empty()),
         }
     }
@@ -187,7 +189,8 @@ mod tests {
     fn no_set_but_all_has_the_unclassified() {
         for name in ["vespa.http.unclassified", "vespa.restapi.unclassified", "vespa.rpc.unclassified"] {
             let unclassified = CapabilitySet::named(name).unwrap();
-            let holders = SETS.iter().filter(|(set, _)| CapabilitySet::named(set).unwrap().contains(unclassified));
+            let holders =
+                SETS.iter().filter(|(set, _)| CapabilitySet::named(set).unwrap().contains(unclassified));
             assert_eq!(holders.count(), 1, "{name}");
         }
     }

@@ -33,7 +33,8 @@ impl Certificate {
         if !rest.is_empty() {
             return Err(DenyReason::MalformedCertificate);
         }
-        let mut identity = PeerIdentity { common_name: common_name(&certificate)?, ..PeerIdentity::default() };
+        let mut identity =
+            PeerIdentity { common_name: common_name(&certificate)?, ..PeerIdentity::default() };
         read_alternative_names(&certificate, &mut identity)?;
         let validity = Validity {
             not_before: UnixTime(certificate.validity().not_before.timestamp()),
@@ -58,7 +59,8 @@ impl Certificate {
         } else {
             text
         };
-        let (_, pem) = x509_parser::pem::parse_x509_pem(text).map_err(|_| DenyReason::MalformedCertificate)?;
+        let (_, pem) =
+            x509_parser::pem::parse_x509_pem(text).map_err(|_| DenyReason::MalformedCertificate)?;
         let Pem { label, contents } = pem;
         if label != "CERTIFICATE" {
             return Err(DenyReason::MalformedCertificate);
@@ -102,9 +104,8 @@ fn read_alternative_names(
     identity: &mut PeerIdentity,
 ) -> Result<(), DenyReason> {
     // A second subjectAltName extension is an error of this call (RFC 5280, 4.2).
-    let extension = certificate
-        .get_extension_unique(&oid!(2.5.29.17))
-        .map_err(|_| DenyReason::MalformedCertificate)?;
+    let extension =
+        certificate.get_extension_unique(&oid!(2.5.29.17)).map_err(|_| DenyReason::MalformedCertificate)?;
     let Some(extension) = extension else { return Ok(()) };
     let (rest, names) =
         SubjectAlternativeName::from_der(extension.value).map_err(|_| DenyReason::MalformedCertificate)?;

@@ -73,13 +73,16 @@ fn configuration(node: Node<'_>) -> Result<Configuration, Fault> {
     if !wrapped {
         // A bare policy; also what tells a misspelt key in the form the user meant.
         ROOT.members(node, true)?;
-        return Ok(Configuration { endpoint: Endpoint::Peer, names: Vec::new(), policy: document::policy(node)? });
+        return Ok(Configuration {
+            endpoint: Endpoint::Peer,
+            names: Vec::new(),
+            policy: document::policy(node)?,
+        });
     }
     let members = CONFIGURATION.members(node, false)?;
     let endpoint = match members.find("endpoint") {
-        Some(kind) => schema::choice(kind, Endpoint::WORDS, Endpoint::VALUES)?.ok_or_else(|| {
-            kind.fault(PolicyErrorKind::NotSupported { what: "this endpoint kind" })
-        })?,
+        Some(kind) => schema::choice(kind, Endpoint::WORDS, Endpoint::VALUES)?
+            .ok_or_else(|| kind.fault(PolicyErrorKind::NotSupported { what: "this endpoint kind" }))?,
         None => Endpoint::Peer,
     };
     let names = members.strings("names", "leave `names` out to serve every authority")?;

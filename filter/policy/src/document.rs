@@ -19,12 +19,17 @@ use crate::tls;
 use crate::upstream_headers::UpstreamHeaders;
 
 const EMPTY_PEERS: &str = "leave `authorized-peers` out to admit every certificate of the CA, or list peers";
-const EMPTY_CREDENTIALS: &str = "a peer without required credentials would match everybody; list at least one";
-const EMPTY_CAPABILITIES: &str = "leave `capabilities` out to grant all, or list at least one (`vespa.none` for none)";
+const EMPTY_CREDENTIALS: &str =
+    "a peer without required credentials would match everybody; list at least one";
+const EMPTY_CAPABILITIES: &str =
+    "leave `capabilities` out to grant all, or list at least one (`vespa.none` for none)";
 const EMPTY_TLS_LIST: &str = "leave the key out for the defaults";
 
 pub(crate) fn parse(text: &str) -> Result<Policy, PolicyError> {
-    check_size(text).and_then(|()| Node::document(text)).and_then(policy).map_err(|fault| PolicyError::new(text, fault))
+    check_size(text)
+        .and_then(|()| Node::document(text))
+        .and_then(policy)
+        .map_err(|fault| PolicyError::new(text, fault))
 }
 
 pub(crate) fn check_size(text: &str) -> Result<(), Fault> {
@@ -161,7 +166,10 @@ impl Reader {
         }
         let entries = node.array()?;
         if entries.is_empty() {
-            self.warnings.push(format!("`{}` has no required credentials: it matches everybody", label.escape_debug()));
+            self.warnings.push(format!(
+                "`{}` has no required credentials: it matches everybody",
+                label.escape_debug()
+            ));
         }
         entries.into_iter().map(|entry| self.credential(entry)).collect()
     }
@@ -198,7 +206,8 @@ impl Reader {
             match CapabilitySet::named(&name) {
                 Some(capabilities) => union = union.union(capabilities),
                 None if self.compatibility.ignores_unknown_capabilities() => {
-                    self.warnings.push(format!("unknown capability `{}` grants nothing", name.escape_debug()));
+                    self.warnings
+                        .push(format!("unknown capability `{}` grants nothing", name.escape_debug()));
                 }
                 None => return Err(unknown_capability(entry, &name)),
             }
@@ -236,7 +245,8 @@ impl Reader {
         if known.is_empty() {
             return Err(node.fault(PolicyErrorKind::NoneSupported { supported }));
         }
-        self.warnings.extend(unknown.iter().map(|name| format!("`{}` is not supported", name.escape_debug())));
+        self.warnings
+            .extend(unknown.iter().map(|name| format!("`{}` is not supported", name.escape_debug())));
         Ok(known)
     }
 }
@@ -248,3 +258,6 @@ fn unknown_capability(node: Node<'_>, name: &str) -> Fault {
         nearest: schema::nearest(name, &capability::known_names()),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,7 +150,9 @@ impl fmt::Display for PolicyErrorKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax { message } => write!(formatter, "not JSON: {message}"),
-            Self::TooLarge => write!(formatter, "document is larger than {} bytes", crate::limits::DOCUMENT_BYTES),
+            Self::TooLarge => {
+                write!(formatter, "document is larger than {} bytes", crate::limits::DOCUMENT_BYTES)
+            }
             Self::DuplicateKey { key } => write!(formatter, "key `{}` stands twice", key.escape_debug()),
             Self::UnknownKey { key, hint } => write!(formatter, "unknown key `{}`{hint}", key.escape_debug()),
             Self::MissingKey { key } => write!(formatter, "`{key}` is missing"),
@@ -171,7 +173,11 @@ impl fmt::Display for PolicyErrorKind {
                 write!(formatter, "none of these is supported; supported are {}", List(supported))
             }
             Self::DuplicateName { name } => {
-                write!(formatter, "another peer has the name `{}` too; names must be unique", name.escape_debug())
+                write!(
+                    formatter,
+                    "another peer has the name `{}` too; names must be unique",
+                    name.escape_debug()
+                )
             }
             Self::PatternTooLong => {
                 write!(formatter, "pattern is longer than {} bytes", crate::limits::PATTERN_BYTES)
@@ -199,7 +205,9 @@ impl fmt::Display for Hint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Misspelt(key) => write!(formatter, "; did you mean `{key}`?"),
-            Self::Misplaced(place) => write!(formatter, "; it belongs into {place}, here it would do nothing"),
+            Self::Misplaced(place) => {
+                write!(formatter, "; it belongs into {place}, here it would do nothing")
+            }
             Self::Known(keys) => write!(formatter, "; known here are {}", List(keys)),
         }
     }

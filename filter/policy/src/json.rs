@@ -115,7 +115,8 @@ impl<'a> Node<'a> {
 }
 
 fn syntax(text: &str, offset: usize, error: &serde_json::Error) -> Fault {
-    let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let line_start: usize =
+        text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let at = (line_start + error.column().saturating_sub(1)).min(text.len());
     // serde_json appends the position it knows; ours is in the same place for every kind of error.
     let message = error.to_string();
@@ -252,7 +253,8 @@ fn child_at(node: Node<'_>, offset: usize) -> Option<(String, Node<'_>)> {
     if !node.is_object() {
         return None;
     }
-    let members = serde_json::Deserializer::from_str(node.raw).deserialize_map(Members { parent: node }).ok()?;
+    let members =
+        serde_json::Deserializer::from_str(node.raw).deserialize_map(Members { parent: node }).ok()?;
     members
         .into_iter()
         .find(|member| (member.key_offset..member.value.offset + member.value.raw.len()).contains(&offset))

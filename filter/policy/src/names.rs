@@ -71,9 +71,11 @@ mod tests {
 
     #[test]
     fn java_prints_addresses_its_own_way() {
-        for (address, text) in
-            [("2001:db8::1", "2001:db8:0:0:0:0:0:1"), ("::ffff:10.0.0.7", "10.0.0.7"), ("10.0.0.7", "10.0.0.7")]
-        {
+        for (address, text) in [
+            ("2001:db8::1", "2001:db8:0:0:0:0:0:1"),
+            ("::ffff:10.0.0.7", "10.0.0.7"),
+            ("10.0.0.7", "10.0.0.7"),
+        ] {
             assert_eq!(java_text(address.parse().unwrap()), text);
         }
     }

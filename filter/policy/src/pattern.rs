@@ -54,7 +54,10 @@ impl Pattern {
     /// Compiles any text: each is a legal pattern.
     pub fn new(text: &str, separator: Separator) -> Self {
         let single = separator.has_single_wildcard();
-        Self { separator, labels: text.split(separator.as_char()).map(|label| Label::new(label, single)).collect() }
+        Self {
+            separator,
+            labels: text.split(separator.as_char()).map(|label| Label::new(label, single)).collect(),
+        }
     }
 
     /// Whether the whole `value` matches.
@@ -144,7 +147,11 @@ enum Piece {
 
 impl Piece {
     fn new(text: &str, single: bool) -> Self {
-        if single && text.contains('?') { Self::Masked(MaskedPiece::new(text)) } else { Self::Literal(text.into()) }
+        if single && text.contains('?') {
+            Self::Masked(MaskedPiece::new(text))
+        } else {
+            Self::Literal(text.into())
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -233,7 +240,9 @@ impl MaskedPiece {
 
     fn equals(&self, value: &str) -> bool {
         let mut characters = value.chars();
-        self.text.chars().all(|wanted| characters.next().is_some_and(|found| wanted == '?' || wanted == found))
+        self.text
+            .chars()
+            .all(|wanted| characters.next().is_some_and(|found| wanted == '?' || wanted == found))
             && characters.next().is_none()
     }
 

@@ -74,10 +74,13 @@ impl Policy {
             return Decision::Allow(Grant::new(Matched::default(), CapabilitySet::ALL));
         };
         let matching = rules.matching(&Names::of(identity, self.compatibility));
-        let (shadow, admitting): (Vec<&Rule>, Vec<&Rule>) = matching.into_iter().partition(|rule| rule.is_shadow());
+        let (shadow, admitting): (Vec<&Rule>, Vec<&Rule>) =
+            matching.into_iter().partition(|rule| rule.is_shadow());
         let labels = |rules: &[&Rule]| rules.iter().map(|rule| rule.label.clone()).collect();
         let matched = Matched { rules: labels(&admitting), shadow: labels(&shadow) };
-        let Some(capabilities) = admitting.iter().map(|rule| rule.capabilities()).reduce(CapabilitySet::union) else {
+        let Some(capabilities) =
+            admitting.iter().map(|rule| rule.capabilities()).reduce(CapabilitySet::union)
+        else {
             return Decision::Deny(Denial { reason: DenyReason::NoRuleMatched, matched });
         };
         if capabilities.is_empty() && !self.compatibility.admits_without_capabilities() {
@@ -88,7 +91,11 @@ impl Policy {
 
     /// What a peer gets that global `log_only` or `disable` lets through.
     fn tolerated_capabilities(&self) -> CapabilitySet {
-        if self.compatibility.tolerated_peers_get_nothing() { CapabilitySet::EMPTY } else { CapabilitySet::ALL }
+        if self.compatibility.tolerated_peers_get_nothing() {
+            CapabilitySet::EMPTY
+        } else {
+            CapabilitySet::ALL
+        }
     }
 
     /// Why each rule did or did not match, in policy order. Lazy, because ten thousand rules have as many reasons.
@@ -171,3 +178,6 @@ impl Validity {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

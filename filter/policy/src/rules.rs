@@ -82,9 +82,11 @@ impl Rules {
     /// The rules that match, in policy order.
     pub(crate) fn matching(&self, names: &Names<'_>) -> Vec<&Rule> {
         let mut candidates: BTreeSet<RuleIndex> = self.unconditional.iter().copied().collect();
-        for (field, trie) in
-            [(Field::CommonName, &self.common_names), (Field::DnsName, &self.dns_names), (Field::Uri, &self.uris)]
-        {
+        for (field, trie) in [
+            (Field::CommonName, &self.common_names),
+            (Field::DnsName, &self.dns_names),
+            (Field::Uri, &self.uris),
+        ] {
             for value in names.texts(field) {
                 trie.find(value, &mut candidates);
             }

@@ -113,7 +113,8 @@ impl Globs {
     fn matching(&self, label: &str, mut matched: impl FnMut(NodeIndex)) {
         let ends = (0..=label.len()).filter(|end| label.is_char_boundary(*end));
         let prefixes = ends.clone().take_while(|end| *end <= self.longest_prefix).map(|end| &label[..end]);
-        let suffixes = ends.rev().take_while(|end| label.len() - end <= self.longest_suffix).map(|end| &label[end..]);
+        let suffixes =
+            ends.rev().take_while(|end| label.len() - end <= self.longest_suffix).map(|end| &label[end..]);
         let by_prefix = prefixes.filter_map(|prefix| self.by_prefix.get(prefix));
         let by_suffix = suffixes.filter_map(|suffix| self.by_suffix.get(suffix));
         for (glob, child) in by_prefix.chain(by_suffix).flatten() {

@@ -1,1 +1,242 @@
+use rcgen::string::{BmpString, Ia5String, PrintableString, TeletexString};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, KeyPair, SanType};
 
+use super::*;
+
+/// A self-signed certificate as DER. What is hostile is patched into it: the parser does not check signatures.
+fn der(common_name: impl Into<DnValue>, names: Vec<SanType>) -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.subject_alt_names = names;
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+}
+
+fn dns(name: &str) -> SanType {
+    SanType::DnsName(Ia5String::try_from(name).unwrap())
+}
+
+fn uri(name: &str) -> SanType {
+    SanType::URI(Ia5String::try_from(name).unwrap())
+}
+
+fn patched(der: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let found = der.windows(from.len()).position(|window| window == from).expect("the text to patch");
+    [&der[..found], to, &der[found + from.len()..]].concat()
+}
+
+/// The subject comes after the issuer, which is the same name in a self-signed certificate.
+fn patched_everywhere(mut der: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    while der.windows(from.len()).any(|window| window == from) {
+        der = patched(der, from, to);
+    }
+    der
+}
+
+fn refused(der: &[u8]) -> DenyReason {
+    Certificate::from_der(der).expect_err("must be refused")
+}
+
+#[test]
+fn names_are_kept_apart_by_kind() {
+    let names = vec![
+        dns("a.example"),
+        uri("spiffe://td/a"),
+        SanType::Rfc822Name(Ia5String::try_from("mail@example").unwrap()),
+        SanType::IpAddress("2001:db8::1".parse().unwrap()),
+        dns("b.example"),
+        SanType::IpAddress("10.0.0.7".parse().unwrap()),
+        SanType::OtherName((vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 3], "upn@example".into())),
+    ];
+    let certificate = Certificate::from_der(&der("cn.example", names)).unwrap();
+    assert_eq!(
+        certificate.identity,
+        PeerIdentity {
+            common_name: Some("cn.example".into()),
+            dns_names: vec!["a.example".into(), "b.example".into()],
+            uris: vec!["spiffe://td/a".into()],
+            addresses: vec!["2001:db8::1".parse().unwrap(), "10.0.0.7".parse().unwrap()],
+        }
+    );
+}
+
+#[test]
+fn the_digest_is_that_of_the_der() {
+    let der = der("x", vec![]);
+    assert_eq!(Certificate::from_der(&der).unwrap().digest, <[u8; 32]>::from(Sha256::digest(&der)));
+}
+
+#[test]
+fn pem_is_read_raw_and_url_encoded() {
+    let params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let expected = Certificate::from_der(certificate.der()).unwrap();
+    let pem = certificate.pem();
+    assert_eq!(Certificate::from_pem(pem.as_bytes()).unwrap(), expected);
+    assert_eq!(Certificate::from_pem(pem.replace('\n', "\r\n").as_bytes()).unwrap(), expected);
+    let encoded = pem
+        .replace('\n', "%0A")
+        .replace(' ', "%20")
+        .replace('+', "%2B")
+        .replace('/', "%2f")
+        .replace('=', "%3D");
+    assert_eq!(Certificate::from_pem(encoded.as_bytes()).unwrap(), expected);
+    for broken in [
+        "",
+        "-",
+        "-----BEGIN CERTIFICATE-----",
+        &pem[..100],
+        "%",
+        "%4",
+        "%zz",
+        &pem.replace("CERTIFICATE", "X509 CRL"),
+    ] {
+        assert_eq!(
+            Certificate::from_pem(broken.as_bytes()),
+            Err(DenyReason::MalformedCertificate),
+            "{broken}"
+        );
+    }
+}
+
+#[test]
+fn the_last_common_name_counts_and_empty_ones_are_skipped() {
+    let two = |first: &str, second: &str| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, first);
+        params.distinguished_name.push(DnType::OrganizationName, second);
+        let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
+        // id-at-organizationName (2.5.4.10) becomes a second id-at-commonName (2.5.4.3).
+        patched_everywhere(der, &[0x55, 0x04, 0x0a], &[0x55, 0x04, 0x03])
+    };
+    let name = |der: Vec<u8>| Certificate::from_der(&der).unwrap().identity.common_name;
+    assert_eq!(name(two("first", "second")).as_deref(), Some("second"));
+    assert_eq!(name(two("first", "")).as_deref(), Some("first"));
+    assert_eq!(name(two("", "")), None);
+    assert_eq!(
+        refused(&patched_everywhere(two("fi.st", "second"), b"fi.st", b"fi\0st")),
+        DenyReason::MalformedName
+    );
+}
+
+#[test]
+fn a_common_name_inside_another_attribute_is_none() {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, "x,CN=admin");
+    let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
+    assert_eq!(Certificate::from_der(&der).unwrap().identity.common_name, None);
+}
+
+#[test]
+fn only_text_that_is_its_bytes_is_a_common_name() {
+    for value in [
+        DnValue::PrintableString(PrintableString::try_from("admin").unwrap()),
+        DnValue::Ia5String(Ia5String::try_from("admin").unwrap()),
+        DnValue::TeletexString(TeletexString::try_from("admin").unwrap()),
+        DnValue::Utf8String("admin".into()),
+    ] {
+        assert_eq!(
+            Certificate::from_der(&der(value, vec![])).unwrap().identity.common_name.as_deref(),
+            Some("admin")
+        );
+    }
+    for text in ["admin", "中"] {
+        let bmp = DnValue::BmpString(BmpString::try_from(text).unwrap());
+        assert_eq!(refused(&der(bmp, vec![])), DenyReason::MalformedName);
+    }
+    let latin1 = patched_everywhere(der("admXn", vec![]), b"admXn", b"adm\xedn");
+    assert_eq!(refused(&latin1), DenyReason::MalformedName);
+}
+
+#[test]
+fn nul_in_any_name_refuses_the_certificate() {
+    let cn = patched_everywhere(der("admin_.evil.example", vec![]), b"admin_.evil", b"admin\0.evil");
+    assert_eq!(refused(&cn), DenyReason::MalformedName);
+    for san in [dns("a.example_evil"), uri("spiffe://a.example_evil")] {
+        let good = der("x", vec![dns("fine.example"), san]);
+        assert!(Certificate::from_der(&good).is_ok());
+        assert_eq!(refused(&patched(good, b"a.example_", b"a.example\0")), DenyReason::MalformedName);
+    }
+}
+
+#[test]
+fn empty_and_undecodable_names_refuse_the_certificate() {
+    assert_eq!(refused(&der("x", vec![dns("fine.example"), dns("")])), DenyReason::MalformedName);
+    assert_eq!(refused(&der("x", vec![uri("")])), DenyReason::MalformedName);
+    let latin1 = patched(der("x", vec![dns("caf_.example")]), b"caf_", b"caf\xe9");
+    assert_eq!(refused(&latin1), DenyReason::MalformedName);
+    let utf8 = patched(der("x", vec![dns("caf__.example")]), b"caf__", "café".as_bytes());
+    assert_eq!(refused(&utf8), DenyReason::MalformedName);
+    let short_address = patched(
+        der("x", vec![SanType::IpAddress("9.8.7.6".parse().unwrap()), dns("x")]),
+        &[0x87, 4, 9, 8, 7, 6, 0x82, 1, b'x'],
+        &[0x87, 3, 9, 8, 7, 0x82, 2, b'x', b'y'],
+    );
+    assert_eq!(refused(&short_address), DenyReason::MalformedName);
+}
+
+#[test]
+fn a_second_alternative_name_extension_is_refused() {
+    let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    // SEQUENCE { dNSName "b" }
+    params
+        .custom_extensions
+        .push(CustomExtension::from_oid_content(&[2, 5, 29, 17], vec![0x30, 3, 0x82, 1, b'b']));
+    let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
+    assert_eq!(refused(&der), DenyReason::MalformedCertificate);
+}
+
+#[test]
+fn what_is_not_one_whole_certificate_is_refused() {
+    let good = der("x", vec![dns("a.example")]);
+    assert_eq!(refused(&[]), DenyReason::MalformedCertificate);
+    assert_eq!(refused(&[good.clone(), vec![0]].concat()), DenyReason::MalformedCertificate);
+    assert_eq!(refused(&vec![0x30; limits::CERTIFICATE_BYTES + 1]), DenyReason::MalformedCertificate);
+    for end in 0..good.len() {
+        assert_eq!(refused(&good[..end]), DenyReason::MalformedCertificate, "cut at {end}");
+    }
+}
+
+#[test]
+fn no_single_wrong_byte_panics() {
+    let good = der(
+        "cn.example",
+        vec![dns("a.example"), uri("spiffe://td/x"), SanType::IpAddress([10, 0, 0, 7].into())],
+    );
+    for position in 0..good.len() {
+        for byte in [0x00, 0x01, 0x30, 0x7f, 0x80, 0x84, 0xff] {
+            let mut broken = good.clone();
+            broken[position] = byte;
+            let _ = Certificate::from_der(&broken);
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_names_are_read_and_more_are_refused() {
+    let many = |count: usize| {
+        let names = (0..count).map(|index| dns(&format!("{index}.x"))).collect();
+        Certificate::from_der(&der("x", names)).map(|certificate| certificate.identity.dns_names.len())
+    };
+    assert_eq!(many(600), Ok(600));
+    assert_eq!(many(limits::NAMES), Ok(limits::NAMES));
+    assert_eq!(many(limits::NAMES + 1), Err(DenyReason::MalformedCertificate));
+}
+
+#[test]
+fn validity_includes_both_ends() {
+    let validity = Validity { not_before: UnixTime(100), not_after: UnixTime(200) };
+    for (now, answer) in [
+        (99, Err(DenyReason::NotYetValid)),
+        (100, Ok(())),
+        (200, Ok(())),
+        (201, Err(DenyReason::Expired)),
+        (i64::MIN, Err(DenyReason::NotYetValid)),
+        (i64::MAX, Err(DenyReason::Expired)),
+    ] {
+        assert_eq!(validity.check(UnixTime(now)), answer, "{now}");
+    }
+}

