@@ -1,2 +1,11 @@
-//! x
-fn main(){}
+//! The `peergate` binary.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    cli::Cli::parse().execute()
+}

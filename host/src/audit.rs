@@ -1,0 +1,186 @@
+//! One line per decision, on stderr.
+//!
+//! A line carries what the filter decided and for whom, never a header value or a body. Text from outside is cleaned,
+//! so a name in a certificate cannot begin a line of its own or colour a terminal.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::{self, Display, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use tracing::{info, warn};
+
+use crate::proxy::limits;
+use crate::wasm::Verdict;
+
+/// The decisions of one worker. Refusals are limited per client address: being refused must not be a way to fill a
+/// disk or to drown the lines about others.
+#[derive(Debug, Default)]
+pub struct Audit {
+    refusals: RefCell<HashMap<IpAddr, Window>>,
+}
+
+/// What a request asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path without its query, which may hold secrets.
+    pub path: &'a str,
+}
+
+impl Audit {
+    /// The network gate judged a peer.
+    pub fn connection(&self, peer: SocketAddr, verdict: &Verdict) {
+        let decision = Clean(&verdict.decision);
+        if verdict.allow {
+            info!(%peer, %decision, "allow connection");
+        } else if self.admits_line(peer) {
+            warn!(%peer, %decision, "deny connection");
+        }
+    }
+
+    /// The filter judged a request; `refused` is the status the client got in place of the upstream's.
+    pub fn request(
+        &self,
+        peer: SocketAddr,
+        asked: Asked<'_>,
+        refused: Option<StatusCode>,
+        decision: Option<String>,
+    ) {
+        let decision = Clean(decision.as_deref().unwrap_or("none"));
+        let Asked { method, path } = asked;
+        let (method, path) = (Clean(method), Clean(path));
+        match refused {
+            None => info!(%peer, %method, %path, %decision, "allow request"),
+            Some(status) if self.admits_line(peer) => {
+                warn!(%peer, %method, %path, status = status.as_u16(), %decision, "deny request");
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A handshake ended without a decision.
+    pub fn handshake(&self, peer: SocketAddr, error: &dyn Display) {
+        if self.admits_line(peer) {
+            warn!(%peer, error = %Clean(&error.to_string()), "handshake failed");
+        }
+    }
+
+    /// The filter gave no usable answer, which is a denial.
+    pub fn fault(&self, peer: SocketAddr, error: &dyn Display) {
+        if self.admits_line(peer) {
+            warn!(%peer, error = %Clean(&error.to_string()), "filter failed");
+        }
+    }
+
+    /// The upstream gave no response.
+    pub fn upstream(&self, peer: SocketAddr, error: &dyn Display) {
+        if self.admits_line(peer) {
+            warn!(%peer, error = %Clean(&error.to_string()), "upstream failed");
+        }
+    }
+
+    /// The client broke HTTP.
+    pub fn protocol(&self, peer: SocketAddr, error: &dyn Display) {
+        if self.admits_line(peer) {
+            warn!(%peer, error = %Clean(&error.to_string()), "connection failed");
+        }
+    }
+
+    fn admits_line(&self, peer: SocketAddr) -> bool {
+        let now = Instant::now();
+        let mut refusals = self.refusals.borrow_mut();
+        if refusals.len() >= ADDRESSES {
+            refusals.retain(|_, window| !window.is_over(now));
+        }
+        // More addresses within a second than are told apart share one allowance.
+        let known = refusals.len() < ADDRESSES || refusals.contains_key(&peer.ip());
+        let address = if known { peer.ip() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let window = refusals.entry(address).or_insert_with(|| Window::new(now));
+        if window.is_over(now) {
+            if window.lines > limits::REFUSAL_LINES {
+                warn!(peer = %address, lines = window.lines - limits::REFUSAL_LINES, "lines left out");
+            }
+            *window = Window::new(now);
+        }
+        window.lines += 1;
+        window.lines <= limits::REFUSAL_LINES
+    }
+}
+
+/// The lines about one address within one second.
+#[derive(Debug)]
+struct Window {
+    since: Instant,
+    lines: u32,
+}
+
+impl Window {
+    fn new(since: Instant) -> Self {
+        Self { since, lines: 0 }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.since) >= Duration::from_secs(1)
+    }
+}
+
+/// Addresses told apart.
+const ADDRESSES: usize = 1024;
+
+/// Text with every control and formatting character as JSON's `\u` escape, so JSON stays JSON.
+struct Clean<'a>(&'a str);
+
+impl Display for Clean<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            if is_unprintable(character) {
+                write!(formatter, "\\u{:04x}", u32::from(character))?;
+            } else {
+                formatter.write_char(character)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Control characters, line separators, and the marks that reorder or hide text (Unicode Technical Report 36).
+fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(character, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_stays_on_its_line() {
+        let hostile = "a\r\nWARN forged\u{1b}[31m\u{85}\u{2028}\u{202e}é";
+        let clean = Clean(hostile).to_string();
+        assert_eq!(clean, "a\\u000d\\u000aWARN forged\\u001b[31m\\u0085\\u2028\\u202eé");
+    }
+
+    #[test]
+    fn lines_about_one_address_are_limited_and_others_are_not() {
+        let audit = Audit::default();
+        let peer: SocketAddr = "192.0.2.1:1".parse().expect("an address");
+        let other: SocketAddr = "192.0.2.2:1".parse().expect("an address");
+        let admitted = (0..100).filter(|_| audit.admits_line(peer)).count();
+        assert!((limits::REFUSAL_LINES as usize..100).contains(&admitted), "{admitted}");
+        assert!(audit.admits_line(other));
+    }
+
+    #[test]
+    fn a_flood_of_addresses_keeps_the_table_small() {
+        let audit = Audit::default();
+        for number in 0..5000_u32 {
+            audit.admits_line(SocketAddr::new(Ipv4Addr::from(number + 1).into(), 1));
+        }
+        assert!(audit.refusals.borrow().len() <= ADDRESSES + 1);
+    }
+}

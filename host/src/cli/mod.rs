@@ -1,0 +1,39 @@
+//! The command line.
+
+mod pki;
+mod precompile;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Who may talk to a service, decided from TLS client certificates by one filter.wasm.
+#[derive(Debug, Parser)]
+#[command(name = "peergate", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: terminate TLS, let the filter decide, forward what it admits
+    Run(run::Run),
+    /// Write a development PKI: certificates to admit and certificates to refuse
+    Pki(pki::Pki),
+    /// Compile a filter to native code (used by `run --filter`)
+    #[command(hide = true)]
+    Precompile(precompile::Precompile),
+}
+
+impl Cli {
+    /// Runs the command. Errors are one line on stderr and the exit code: 1 failed, 2 bad configuration or arguments.
+    pub(crate) fn execute(self) -> ExitCode {
+        match self.command {
+            Command::Run(command) => command.execute(),
+            Command::Pki(command) => command.execute(),
+            Command::Precompile(command) => command.execute(),
+        }
+    }
+}

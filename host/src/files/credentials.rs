@@ -1,0 +1,178 @@
+//! Certificates, key, authorities and revocation lists: one generation.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use peergate_policy::RequiredFiles;
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+
+use super::guard::{Audience, FileError, quoted, read};
+use super::pem;
+
+/// What a listener needs besides the policy. Read together, so never half of the old and half of the new.
+pub struct Credentials {
+    pub(crate) identity: CertifiedKey,
+    pub(crate) authorities: RootCertStore,
+    pub(crate) revocation_lists: Vec<CertificateRevocationListDer<'static>>,
+}
+
+impl Credentials {
+    /// Reads and checks everything `files` names.
+    ///
+    /// # Errors
+    /// The first entry that cannot be used: a file that is unreadable, no PEM or open to others, a
+    /// key that is encrypted or does not belong to the certificate, an authority that is no certificate.
+    pub fn load(files: &RequiredFiles) -> Result<Self, CredentialsError> {
+        let authorities = authorities(Path::new(&files.ca_certificates))?;
+        let identity = identity(Path::new(&files.certificates), Path::new(&files.private_key))?;
+        let mut revocation_lists = Vec::new();
+        for path in files.crls.iter().map(Path::new) {
+            let pem = content(CRLS, path, Audience::Everybody)?;
+            revocation_lists.extend(pem::revocation_lists(&pem).map_err(at(CRLS, path))?);
+        }
+        Ok(Self { identity, authorities, revocation_lists })
+    }
+}
+
+impl fmt::Debug for Credentials {
+    /// Counts only: the key must not reach a log.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Credentials")
+            .field("certificates", &self.identity.cert.len())
+            .field("authorities", &self.authorities.len())
+            .field("revocation_lists", &self.revocation_lists.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which entry of `files` cannot be used, and why.
+#[derive(Debug)]
+pub struct CredentialsError {
+    key: &'static str,
+    path: PathBuf,
+    fault: Fault,
+}
+
+impl CredentialsError {
+    /// What is wrong.
+    pub fn fault(&self) -> &Fault {
+        &self.fault
+    }
+}
+
+/// What is wrong with an entry of `files`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The file itself.
+    File(FileError),
+    /// Broken PEM armour.
+    NotPem,
+    /// PEM without a certificate.
+    NoCertificate,
+    /// PEM without a revocation list.
+    NoRevocationList,
+    /// PEM without a private key.
+    NoPrivateKey,
+    /// More than one private key: which one is meant is a guess.
+    SeveralPrivateKeys,
+    /// A key that needs a passphrase.
+    EncryptedKey,
+    /// A key of a kind that TLS has no signature scheme for.
+    UnusableKey,
+    /// The certificate at this position (from 1) does not parse.
+    BadCertificate(usize),
+    /// The key belongs to another certificate.
+    KeyMismatch {
+        /// The file of the certificate.
+        certificates: PathBuf,
+    },
+}
+
+impl fmt::Display for CredentialsError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`files.{}`: ", self.key)?;
+        let path = quoted(&self.path);
+        match &self.fault {
+            Fault::File(error) => error.fmt(formatter),
+            Fault::NotPem => write!(formatter, "{path} is not valid PEM; export it again"),
+            Fault::NoCertificate => {
+                write!(formatter, "{path} has no certificate; it needs a `BEGIN CERTIFICATE` section")
+            }
+            Fault::NoRevocationList => {
+                write!(formatter, "{path} has no revocation list; it needs a `BEGIN X509 CRL` section")
+            }
+            Fault::NoPrivateKey => {
+                write!(formatter, "{path} has no private key; it needs a `BEGIN PRIVATE KEY` section")
+            }
+            Fault::SeveralPrivateKeys => {
+                write!(formatter, "{path} has more than one private key; leave the one that is meant")
+            }
+            Fault::EncryptedKey => write!(
+                formatter,
+                "{path} is an encrypted private key; decrypt it with `openssl pkey -in KEY -out PLAIN-KEY`"
+            ),
+            Fault::UnusableKey => {
+                write!(formatter, "{path} is no key that TLS can use; use ECDSA P-256, P-384, Ed25519 or RSA")
+            }
+            Fault::BadCertificate(position) => {
+                write!(formatter, "certificate {position} of {path} cannot be parsed; export it again")
+            }
+            Fault::KeyMismatch { certificates } => write!(
+                formatter,
+                "{path} is not the key of the first certificate in {}; the leaf must come first",
+                quoted(certificates)
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CredentialsError {}
+
+fn authorities(path: &Path) -> Result<RootCertStore, CredentialsError> {
+    let mut store = RootCertStore::empty();
+    for (index, certificate) in certificates(AUTHORITIES, path)?.into_iter().enumerate() {
+        store.add(certificate).map_err(|_| at(AUTHORITIES, path)(Fault::BadCertificate(index + 1)))?;
+    }
+    Ok(store)
+}
+
+fn identity(certificates_path: &Path, key_path: &Path) -> Result<CertifiedKey, CredentialsError> {
+    let chain = certificates(CERTIFICATES, certificates_path)?;
+    let pem = content(PRIVATE_KEY, key_path, Audience::OwnerAndGroup)?;
+    let key = pem::private_key(&pem).map_err(at(PRIVATE_KEY, key_path))?;
+    let key = aws_lc_rs::sign::any_supported_type(&key)
+        .map_err(|_| at(PRIVATE_KEY, key_path)(Fault::UnusableKey))?;
+    let identity = CertifiedKey::new(chain, key);
+    match identity.keys_match() {
+        Ok(()) => Ok(identity),
+        Err(rustls::Error::InvalidCertificate(_)) => {
+            Err(at(CERTIFICATES, certificates_path)(Fault::BadCertificate(1)))
+        }
+        Err(_) => {
+            let certificates = certificates_path.to_owned();
+            Err(at(PRIVATE_KEY, key_path)(Fault::KeyMismatch { certificates }))
+        }
+    }
+}
+
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+    pem::certificates(&content(key, path, Audience::Everybody)?).map_err(at(key, path))
+}
+
+fn content(key: &'static str, path: &Path, audience: Audience) -> Result<Vec<u8>, CredentialsError> {
+    read(path, audience).map_err(|error| at(key, path)(Fault::File(error)))
+}
+
+fn at(key: &'static str, path: &Path) -> impl FnOnce(Fault) -> CredentialsError {
+    move |fault| CredentialsError { key, path: path.to_owned(), fault }
+}
+
+const AUTHORITIES: &str = "ca-certificates";
+const CERTIFICATES: &str = "certificates";
+const PRIVATE_KEY: &str = "private-key";
+const CRLS: &str = "crls";

@@ -1,0 +1,212 @@
+//! Closing what does not move: idle connections and request heads that never end.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::limits;
+
+/// When something last moved on a connection, shared between its stream and its requests.
+#[derive(Debug)]
+pub(super) struct Activity {
+    last: Cell<Instant>,
+    /// Since when a request head is arriving. hyper's own timer would also run between two requests, and close
+    /// every kept-alive connection after the time a head may take.
+    head: Cell<Option<Instant>>,
+    heads: bool,
+    requests: Cell<usize>,
+}
+
+impl Activity {
+    /// With `heads`, bytes that arrive outside a request begin a request head (HTTP/1).
+    pub(super) fn new(heads: bool) -> Rc<Self> {
+        let last = Cell::new(Instant::now());
+        Rc::new(Self { last, head: Cell::new(None), heads, requests: Cell::new(0) })
+    }
+
+    /// A request has its head; it is in flight until the guard is dropped.
+    pub(super) fn request(self: &Rc<Self>) -> InFlight {
+        self.head.set(None);
+        self.requests.set(self.requests.get() + 1);
+        InFlight(Rc::clone(self))
+    }
+
+    fn moved(&self) {
+        self.last.set(Instant::now());
+    }
+
+    fn received(&self) {
+        self.moved();
+        if self.heads && self.requests.get() == 0 && self.head.get().is_none() {
+            self.head.set(Some(self.last.get()));
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let idle = self.last.get() + limits::IDLE;
+        self.head.get().map_or(idle, |since| idle.min(since + limits::REQUEST_HEAD))
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct InFlight(Rc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.requests.set(self.0.requests.get() - 1);
+        self.0.moved();
+    }
+}
+
+/// A stream that fails with [`io::ErrorKind::TimedOut`] when its [`Activity`] says so.
+#[derive(Debug)]
+pub(super) struct Watched<S> {
+    stream: S,
+    activity: Rc<Activity>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, activity: Rc<Activity>) -> Self {
+        let sleep = Box::pin(sleep_until(activity.deadline()));
+        Self { stream, activity, sleep }
+    }
+
+    /// Pending, or the timeout. The timer is not moved on every byte: it looks at the deadline when it fires.
+    fn waited<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        loop {
+            let deadline = self.activity.deadline();
+            if deadline < self.sleep.deadline() {
+                self.sleep.as_mut().reset(deadline);
+            }
+            ready!(self.sleep.as_mut().poll(context));
+            if Instant::now() >= deadline {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if polled.is_pending() {
+            return self.waited(context);
+        }
+        if buffer.filled().len() > before {
+            self.activity.received();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.written(context, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Pending => self.waited(context),
+            done => done,
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_shutdown(context) {
+            Poll::Pending => self.waited(context),
+            done => done,
+        }
+    }
+}
+
+impl<S> Watched<S> {
+    fn written(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Pending => self.waited(context),
+            done => {
+                self.activity.moved();
+                done
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowance(activity: &Activity) -> std::time::Duration {
+        activity.deadline() - activity.last.get()
+    }
+
+    #[test]
+    fn an_idle_connection_gets_the_long_time_and_a_request_head_the_short_one() {
+        let activity = Activity::new(true);
+        assert_eq!(allowance(&activity), limits::IDLE);
+        activity.received();
+        assert_eq!(allowance(&activity), limits::REQUEST_HEAD);
+    }
+
+    #[test]
+    fn the_next_byte_of_a_head_gives_no_new_time() {
+        let activity = Activity::new(true);
+        activity.received();
+        let deadline = activity.deadline();
+        activity.received();
+        assert_eq!(activity.deadline(), deadline);
+    }
+
+    #[test]
+    fn a_request_in_flight_may_take_longer_than_its_head() {
+        let activity = Activity::new(true);
+        activity.received();
+        let request = activity.request();
+        activity.received();
+        assert_eq!(allowance(&activity), limits::IDLE);
+        drop(request);
+        activity.received();
+        assert_eq!(allowance(&activity), limits::REQUEST_HEAD);
+    }
+
+    #[test]
+    fn without_heads_bytes_are_only_bytes() {
+        let activity = Activity::new(false);
+        activity.received();
+        assert_eq!(allowance(&activity), limits::IDLE);
+    }
+}

@@ -1,0 +1,73 @@
+//! One accepted connection from first byte to last.
+
+use std::rc::Rc;
+
+use tokio::sync::watch;
+
+use super::activity::Activity;
+use super::exchange::Exchange;
+use super::upstream::Upstream;
+use super::worker::{Protocol, Site};
+use super::{http, tcp};
+use crate::audit::Audit;
+use crate::tls::{Admission, Arrival, Lingering, Refusal, handshake};
+
+/// What the connections of one worker share, whatever generation judges them.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) protocol: Protocol,
+    pub(super) upstream: Rc<Upstream>,
+    pub(super) audit: Rc<Audit>,
+    pub(super) lingering: Lingering,
+}
+
+/// Shakes hands and serves, or refuses so that the refusal is seen.
+pub(super) async fn serve(site: Rc<Site>, shared: Shared, arrival: Arrival, drain: watch::Receiver<bool>) {
+    let source = arrival.source;
+    match handshake(arrival, site.tls.clone(), Rc::clone(&site.worker)).await {
+        Ok(admission) => {
+            shared.audit.connection(source, &admission.verdict);
+            admitted(site, shared, admission, drain).await;
+        }
+        Err(Refusal::Denied(verdict, socket)) => {
+            shared.audit.connection(source, &verdict);
+            shared.lingering.close(socket).await;
+        }
+        Err(Refusal::Failed(error, socket)) => {
+            shared.audit.handshake(source, &error);
+            if let Some(socket) = socket {
+                shared.lingering.close(socket).await;
+            }
+        }
+        Err(Refusal::TimedOut) => shared.audit.handshake(source, &"timed out"),
+        Err(Refusal::Silent) => {}
+    }
+}
+
+async fn admitted(site: Rc<Site>, shared: Shared, admission: Admission, drain: watch::Receiver<bool>) {
+    let Shared { protocol, upstream, audit, .. } = shared;
+    let Admission { stream, connection, .. } = admission;
+    let source = connection.source;
+    match protocol {
+        Protocol::Tcp => {
+            if let Err(error) = tcp::serve(stream, &upstream).await {
+                audit.upstream(source, &error);
+            }
+        }
+        Protocol::Http => {
+            let h2 = stream.get_ref().1.alpn_protocol() == Some(http::H2);
+            let exchange = Exchange {
+                worker: Rc::clone(&site.worker),
+                connection,
+                upstream,
+                activity: Activity::new(!h2),
+                audit: Rc::clone(&audit),
+            };
+            if let Err(error) = http::serve(stream, Rc::new(exchange), h2, drain).await
+                && !http::is_ordinary(&error)
+            {
+                audit.protocol(source, &error);
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Every limit of the proxy, in one place.
+
+use std::time::Duration;
+
+/// A client gets this long from the accepted socket to the end of the TLS handshake.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A request head gets this long from its first byte to its last (HTTP/1).
+pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
+/// A connection on which no byte moves in either direction is closed after this long, as Envoy's idle timeouts.
+pub const IDLE: Duration = Duration::from_secs(300);
+/// After SIGTERM, what is still running is cut off after this long.
+pub const DRAIN: Duration = Duration::from_secs(60);
+/// Bytes of a request head. Larger ones get 431 (HTTP/1) or a refused stream (HTTP/2).
+pub const REQUEST_HEAD_BYTES: usize = 64 * 1024;
+/// Concurrent streams of one HTTP/2 connection.
+pub const STREAMS: u32 = 128;
+/// Bytes buffered for one HTTP/2 stream on its way to the client.
+pub const STREAM_SEND_BYTES: usize = 256 * 1024;
+/// Accepted connections of the whole process, those still in the handshake included.
+pub const CONNECTIONS: usize = 10_000;
+/// The accept queue of each worker's socket.
+pub const BACKLOG: i32 = 1024;
+/// The upstream gets this long to accept a connection.
+pub const UPSTREAM_CONNECT: Duration = Duration::from_secs(5);
+/// An idle upstream connection is kept this long: below the 60 s after which most servers close theirs.
+pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
+/// Idle upstream connections a worker keeps.
+pub const UPSTREAM_IDLE_CONNECTIONS: usize = 128;
+/// Bytes read and thrown away after a refusal, so that the refusal is seen before a reset.
+pub const LINGER_BYTES: usize = 4 * 1024 * 1024;
+/// Time spent on reading and throwing away after a refusal.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// Refused connections that may linger at once in one worker; more are closed at once.
+pub const LINGERING: usize = 256;
+/// Lines a second about refusals of one client address, in each worker.
+pub const REFUSAL_LINES: u32 = 10;
+/// The pause after a failed `accept` (out of file descriptors), so that the worker does not spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

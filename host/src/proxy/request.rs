@@ -1,0 +1,123 @@
+//! Which requests are well-formed enough to be judged, whatever the policy says.
+
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, StatusCode};
+
+use super::headers::RequestHead;
+use super::hop;
+
+/// A request that is answered without asking the filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadRequest {
+    /// CONNECT would make a tunnel, TRACE would echo credentials.
+    Method,
+    /// No authority, two, two that differ, or a malformed one (RFC 9112 section 3.2).
+    Authority,
+    /// Both `Content-Length` and `Transfer-Encoding` (RFC 9112 section 6.1: request smuggling), or two lengths.
+    Framing,
+}
+
+impl BadRequest {
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Authority | Self::Framing => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// The head to be judged: one authority, hop-by-hop fields removed.
+pub(super) fn head(parts: Parts) -> Result<RequestHead, BadRequest> {
+    let Parts { method, uri, mut headers, .. } = parts;
+    if method == Method::CONNECT || method == Method::TRACE {
+        return Err(BadRequest::Method);
+    }
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    if lengths > 1 || (lengths == 1 && headers.contains_key(TRANSFER_ENCODING)) {
+        return Err(BadRequest::Framing);
+    }
+    let authority = authority(uri.authority(), &headers)?;
+    hop::strip(&mut headers);
+    headers.remove(HOST);
+    let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Ok(RequestHead { method, authority, path, headers })
+}
+
+/// The target's authority (absolute form, `:authority`) and `Host` must be the same; one is enough.
+fn authority(target: Option<&Authority>, headers: &HeaderMap) -> Result<Authority, BadRequest> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next().map(|value| Authority::try_from(value.as_bytes()));
+    if hosts.next().is_some() {
+        return Err(BadRequest::Authority);
+    }
+    let authority = match (target, host) {
+        (Some(target), None) => target.clone(),
+        (None, Some(Ok(host))) => host,
+        (Some(target), Some(Ok(host))) if target.as_str().eq_ignore_ascii_case(host.as_str()) => host,
+        _ => return Err(BadRequest::Authority),
+    };
+    // User information is deprecated in http (RFC 9110 section 4.2.4) and misleads whoever reads only its beginning.
+    if authority.as_str().contains('@') { Err(BadRequest::Authority) } else { Ok(authority) }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn judge(method: &str, target: &str, fields: &[(&str, &str)]) -> Result<RequestHead, BadRequest> {
+        let builder = Request::builder().method(method).uri(target);
+        let request = fields.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
+        head(request.body(()).expect("a request").into_parts().0)
+    }
+
+    fn authority_of(target: &str, fields: &[(&str, &str)]) -> Result<String, BadRequest> {
+        judge("GET", target, fields).map(|head| head.authority.to_string())
+    }
+
+    #[test]
+    fn one_authority_is_needed_and_two_must_agree() {
+        assert_eq!(authority_of("/", &[("host", "a.example")]).as_deref(), Ok("a.example"));
+        assert_eq!(authority_of("http://a.example/", &[]).as_deref(), Ok("a.example"));
+        assert_eq!(authority_of("http://A.example/", &[("host", "a.example")]).as_deref(), Ok("a.example"));
+        for (target, fields) in [
+            ("/", &[][..]),
+            ("/", &[("host", "")]),
+            ("/", &[("host", "a b")]),
+            ("/", &[("host", "user@a.example")]),
+            ("/", &[("host", "a.example"), ("host", "a.example")]),
+            ("http://a.example/", &[("host", "b.example")]),
+            ("http://a.example/", &[("host", "a.example:80")]),
+        ] {
+            assert_eq!(authority_of(target, fields), Err(BadRequest::Authority), "{target} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn connect_and_trace_are_refused() {
+        let status = |method| judge(method, "/", &[("host", "a")]).map(|_| ()).map_err(BadRequest::status);
+        assert_eq!(status("TRACE"), Err(StatusCode::METHOD_NOT_ALLOWED));
+        assert_eq!(status("OPTIONS"), Ok(()));
+        let connect = judge("CONNECT", "a.example:443", &[("host", "a.example:443")]);
+        assert_eq!(connect.map(|_| ()), Err(BadRequest::Method));
+    }
+
+    #[test]
+    fn two_framings_are_refused() {
+        let both = [("host", "a"), ("content-length", "1"), ("transfer-encoding", "chunked")];
+        assert_eq!(judge("POST", "/", &both).map(|_| ()), Err(BadRequest::Framing));
+        let twice = [("host", "a"), ("content-length", "1"), ("content-length", "1")];
+        assert_eq!(judge("POST", "/", &twice).map(|_| ()), Err(BadRequest::Framing));
+    }
+
+    #[test]
+    fn the_path_is_taken_as_it_stands() {
+        let path = |target| judge("GET", target, &[("host", "a")]).map(|head| head.path.to_string());
+        assert_eq!(path("/document/v1/a/b/docid/https%3A%2F%2Fx?q=/..").as_deref(), Ok("/document/v1/a/b/docid/https%3A%2F%2Fx?q=/.."));
+        assert_eq!(path("*").as_deref(), Ok("*"));
+        assert_eq!(path("http://a").as_deref(), Ok("/"));
+    }
+}

@@ -1,0 +1,22 @@
+//! Bytes of an admitted connection, both ways.
+
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+
+use super::activity::{Activity, Watched};
+use super::upstream::{Upstream, UpstreamError};
+
+/// Connects to the upstream and copies until both sides have ended; each end of stream is passed on by itself.
+pub(super) async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    upstream: &Upstream,
+) -> Result<(), UpstreamError> {
+    let mut client = Watched::new(stream, Activity::new(false));
+    let mut service = upstream.connect().await?;
+    // A side that breaks off, or idles too long, ends the other: that is all there is to say about it.
+    let _ = copy_bidirectional_with_sizes(&mut client, &mut service, BUFFER, BUFFER).await;
+    Ok(())
+}
+
+/// One TLS record (RFC 8446 section 5.1).
+const BUFFER: usize = 16 * 1024;
+

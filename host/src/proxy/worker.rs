@@ -1,0 +1,245 @@
+//! A worker: a thread with its own runtime, socket, VM and upstream connections.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener as Listener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use super::connection::{self, Shared};
+use super::limits;
+use super::upstream::{Upstream, UpstreamProtocol};
+use crate::audit::Audit;
+use crate::tls::{Arrival, Lingering};
+use crate::wasm::{Filter, StartError, Worker};
+
+/// What is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 and HTTP/2; the filter judges the connection and each request.
+    Http,
+    /// Bytes; the filter judges the connection.
+    Tcp,
+}
+
+impl Protocol {
+    /// As the command line says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// Policy and credentials that were read together. Connections keep the one they were accepted under.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// Certificate, authorities, gate.
+    pub tls: Arc<ServerConfig>,
+    /// The compiled filter.
+    pub filter: Filter,
+    /// The plugin configuration for its VMs.
+    pub configuration: Arc<str>,
+}
+
+/// What all workers are told.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// New connections are judged by this one.
+    pub generation: Generation,
+    /// Stop accepting, let what runs finish.
+    pub draining: bool,
+}
+
+/// What one worker is given.
+#[derive(Debug)]
+pub struct Setup {
+    /// Position among the workers, from 0.
+    pub index: u16,
+    /// What is forwarded.
+    pub protocol: Protocol,
+    /// Host and port of the local service.
+    pub upstream: String,
+    /// What the local service speaks.
+    pub upstream_protocol: UpstreamProtocol,
+    /// Changes of mind.
+    pub orders: watch::Receiver<Orders>,
+    /// Open connections of the process, for [`limits::CONNECTIONS`].
+    pub connections: Arc<AtomicUsize>,
+}
+
+/// Why a worker did not start or ended.
+#[derive(Debug)]
+pub enum WorkerError {
+    /// The filter did not take its configuration.
+    Start(StartError),
+    /// No runtime, or no use of the socket.
+    Io(io::Error),
+}
+
+impl fmt::Display for WorkerError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(error) => error.fmt(formatter),
+            Self::Io(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl std::error::Error for WorkerError {}
+
+/// One generation in one worker.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) tls: Arc<ServerConfig>,
+    pub(super) worker: Rc<Worker>,
+}
+
+impl Site {
+    fn start(generation: &Generation) -> Result<Rc<Self>, StartError> {
+        let worker = Rc::new(Worker::start(&generation.filter, &generation.configuration)?);
+        Ok(Rc::new(Self { tls: Arc::clone(&generation.tls), worker }))
+    }
+}
+
+/// Runs one worker on this thread until it is drained. `ready` is called once: when it accepts, or never will.
+pub fn work(setup: Setup, listener: TcpListener, ready: impl FnOnce(Result<(), WorkerError>)) {
+    let generation = setup.orders.borrow().generation.clone();
+    match begin(listener, &generation) {
+        Ok((runtime, listener, site)) => {
+            ready(Ok(()));
+            LocalSet::new().block_on(&runtime, accept_until_drained(setup, listener, site));
+        }
+        Err(error) => ready(Err(error)),
+    }
+}
+
+fn begin(listener: TcpListener, generation: &Generation) -> Result<(Runtime, Listener, Rc<Site>), WorkerError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(WorkerError::Io)?;
+    let site = Site::start(generation).map_err(WorkerError::Start)?;
+    let listener = {
+        let _context = runtime.enter();
+        Listener::from_std(listener).map_err(WorkerError::Io)?
+    };
+    Ok((runtime, listener, site))
+}
+
+async fn accept_until_drained(mut setup: Setup, listener: Listener, mut site: Rc<Site>) {
+    let (draining, drain) = watch::channel(false);
+    let shared = Shared {
+        protocol: setup.protocol,
+        upstream: Upstream::new(setup.upstream.clone(), setup.upstream_protocol),
+        audit: Rc::new(Audit::default()),
+        lingering: Lingering::default(),
+    };
+    let ids = Ids::of(setup.index);
+    loop {
+        tokio::select! {
+            changed = setup.orders.changed() => {
+                let orders = setup.orders.borrow_and_update().clone();
+                if changed.is_err() || orders.draining {
+                    break;
+                }
+                site = renewed(site, &orders.generation);
+            }
+            accepted = listener.accept() => match accepted.and_then(|(socket, _)| arrival(socket, &ids)) {
+                Ok(arrival) => match Permit::take(&setup.connections) {
+                    Some(permit) => {
+                        let serving = connection::serve(Rc::clone(&site), shared.clone(), arrival, drain.clone());
+                        spawn_local(async move {
+                            serving.await;
+                            drop(permit);
+                        });
+                    }
+                    None => shared.audit.handshake(arrival.source, &"too many connections"),
+                },
+                Err(error) => {
+                    warn!(%error, "accept failed");
+                    sleep(limits::ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop((listener, drain));
+    draining.send_replace(true);
+    // What is still open then is cut off: the caller waits no longer either.
+    let _ = timeout(limits::DRAIN, draining.closed()).await;
+}
+
+/// The new generation, or with a warning the old one.
+fn renewed(old: Rc<Site>, generation: &Generation) -> Rc<Site> {
+    Site::start(generation).unwrap_or_else(|error| {
+        warn!(%error, "a worker keeps the old policy");
+        old
+    })
+}
+
+fn arrival(socket: TcpStream, ids: &Ids) -> io::Result<Arrival> {
+    socket.set_nodelay(true)?;
+    let (source, destination) = (socket.peer_addr()?, socket.local_addr()?);
+    Ok(Arrival { id: ids.next(), socket, source, destination })
+}
+
+/// Connection ids: the worker in the upper 16 bits, a counter below.
+struct Ids(Cell<u64>);
+
+impl Ids {
+    fn of(worker: u16) -> Self {
+        Self(Cell::new(u64::from(worker) << 48))
+    }
+
+    fn next(&self) -> u64 {
+        let id = self.0.get() + 1;
+        self.0.set(id);
+        id
+    }
+}
+
+/// One of [`limits::CONNECTIONS`].
+struct Permit(Arc<AtomicUsize>);
+
+impl Permit {
+    fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
+        let permit = Self(Arc::clone(open));
+        (open.fetch_add(1, Ordering::Relaxed) < limits::CONNECTIONS).then_some(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_end_at_the_limit_and_come_back() {
+        let open = Arc::new(AtomicUsize::new(limits::CONNECTIONS - 1));
+        let last = Permit::take(&open);
+        assert!(last.is_some());
+        assert!(Permit::take(&open).is_none());
+        drop(last);
+        assert!(Permit::take(&open).is_some());
+    }
+
+    #[test]
+    fn ids_of_two_workers_never_meet() {
+        assert_ne!(Ids::of(0).next(), Ids::of(1).next());
+        let ids = Ids::of(3);
+        assert_ne!(ids.next(), ids.next());
+    }
+}

@@ -1,0 +1,92 @@
+//! What stops a host from starting, or stops it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use peergate_policy::PolicyError;
+
+use crate::files::{CredentialsError, FileError};
+use crate::proxy::WorkerError;
+use crate::tls::TlsError;
+use crate::wasm::{FilterError, StartError};
+
+/// Why `peergate run` did not start, or ended.
+#[derive(Debug)]
+pub enum RunError {
+    /// The policy's file.
+    PolicyFile(FileError),
+    /// The policy is no text.
+    PolicyEncoding(PathBuf),
+    /// The policy itself.
+    Policy {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        error: PolicyError,
+    },
+    /// A file the policy names.
+    Credentials(CredentialsError),
+    /// Ciphers, versions, authorities.
+    Tls(TlsError),
+    /// The filter's code.
+    Filter(FilterError),
+    /// The filter refused the policy.
+    Start(StartError),
+    /// The address.
+    Bind {
+        /// As given.
+        address: SocketAddr,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// A worker did not start.
+    Worker(WorkerError),
+    /// A worker ended without being asked.
+    WorkerEnded,
+    /// No thread, no signal handler.
+    Runtime(io::Error),
+}
+
+impl RunError {
+    /// 2 where the configuration or an argument must change, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::PolicyFile(_)
+            | Self::PolicyEncoding(_)
+            | Self::Policy { .. }
+            | Self::Credentials(_)
+            | Self::Tls(_)
+            | Self::Filter(_)
+            | Self::Start(_) => 2,
+            Self::Bind { .. } | Self::Worker(_) | Self::WorkerEnded | Self::Runtime(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PolicyFile(error) => write!(formatter, "policy: {error}"),
+            Self::PolicyEncoding(path) => {
+                write!(formatter, "policy: `{}` is not UTF-8; save it as UTF-8", path.display().to_string().escape_debug())
+            }
+            Self::Policy { path, error } => {
+                write!(formatter, "policy: `{}` {error}", path.display().to_string().escape_debug())
+            }
+            Self::Credentials(error) => error.fmt(formatter),
+            Self::Tls(error) => error.fmt(formatter),
+            Self::Filter(error) => error.fmt(formatter),
+            Self::Start(error) => error.fmt(formatter),
+            Self::Bind { address, error } => {
+                write!(formatter, "cannot listen on {address}: {error}; choose another `--inbound`")
+            }
+            Self::Worker(error) => error.fmt(formatter),
+            Self::WorkerEnded => formatter.write_str("a worker ended unexpectedly"),
+            Self::Runtime(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}

@@ -1,0 +1,47 @@
+//! Policy and files, read as one.
+
+use std::sync::Arc;
+
+use peergate_policy::Policy;
+use tracing::warn;
+
+use super::{RunError, Settings};
+use crate::files::{self, Audience, Credentials};
+use crate::proxy::{ALPN, Generation, Protocol};
+use crate::tls;
+use crate::wasm::{Filter, Worker};
+
+/// Reads the policy and everything it names, and tries the filter with it.
+///
+/// # Errors
+/// The first thing that is wrong; nothing of what was read is kept then.
+pub(super) fn load(settings: &Settings) -> Result<Generation, RunError> {
+    let text = read_policy(settings)?;
+    let refused = |error| RunError::Policy { path: settings.policy.clone(), error };
+    let policy = Policy::parse(&text).map_err(refused)?;
+    let files = policy.files().require(&text).map_err(refused)?;
+    let credentials = Credentials::load(&files).map_err(RunError::Credentials)?;
+    let alpn = match settings.protocol {
+        Protocol::Http => ALPN,
+        Protocol::Tcp => &[],
+    };
+    let tls = tls::server_config(credentials, policy.accepted_ciphers(), policy.accepted_protocols(), alpn)
+        .map_err(RunError::Tls)?;
+    let filter = match &settings.filter {
+        Some(path) => Filter::from_wasm(path),
+        None => Filter::embedded(),
+    }
+    .map_err(RunError::Filter)?;
+    // The document goes to the filter as it was read, not as we understood it.
+    let configuration: Arc<str> = format!(r#"{{"endpoint":"peer","policy":{text}}}"#).into();
+    Worker::start(&filter, &configuration).map_err(RunError::Start)?;
+    for warning in policy.warnings() {
+        warn!("policy: {warning}");
+    }
+    Ok(Generation { tls, filter, configuration })
+}
+
+fn read_policy(settings: &Settings) -> Result<String, RunError> {
+    let bytes = files::read(&settings.policy, Audience::Everybody).map_err(RunError::PolicyFile)?;
+    String::from_utf8(bytes).map_err(|_| RunError::PolicyEncoding(settings.policy.clone()))
+}
