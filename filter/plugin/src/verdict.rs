@@ -1,6 +1,10 @@
 //! A decision with everything that is said about it, made once per certificate.
 
-use peergate_policy::{Certificate, Decision, DenyReason, Policy, RuleReport, UnixTime, Validity};
+use std::sync::Arc;
+
+use peergate_policy::{
+    CapabilitySet, Certificate, Decision, DenyReason, Policy, RuleReport, UnixTime, Validity,
+};
 
 use crate::{envoy, headers};
 
@@ -76,9 +80,17 @@ fn summary(decision: &Decision, unmet: &str) -> String {
         Decision::Deny(denial) => fields += &format!(r#","reason":"{}""#, denial.reason()),
     }
     let matched = decision.matched();
-    fields += &format!(r#","matched":{}"#, array(matched.rules.iter().map(|rule| quoted(rule))));
+    let rules = |labels: &[Arc<str>]| array(labels.iter().map(|label| quoted(label, usize::MAX)));
+    fields += &format!(r#","matched":{}"#, rules(&matched.rules));
     if !matched.shadow.is_empty() {
-        fields += &format!(r#","shadow_matched":{}"#, array(matched.shadow.iter().map(|rule| quoted(rule))));
+        fields += &format!(r#","shadow_matched":{}"#, rules(&matched.shadow));
+    }
+    if let Decision::Allow(grant) = decision {
+        let names = match grant.capabilities() {
+            CapabilitySet::ALL => r#"["vespa.all"]"#.to_owned(),
+            some => array(some.names().map(|name| quoted(name, usize::MAX))),
+        };
+        fields += &format!(r#","capabilities":{names}"#);
     }
     format!("{{{fields}{unmet}}}")
 }
@@ -93,14 +105,14 @@ fn unmet_rules(policy: &Policy, certificate: &Certificate) -> String {
 
 fn unmet_rule(report: &RuleReport) -> String {
     let failed = report.failed.as_ref().map_or_else(String::new, |failed| {
-        let values = array(failed.values.iter().take(LISTED).map(|value| quoted(value)));
+        let values = array(failed.values.iter().take(LISTED).map(|value| quoted(value, VALUE_CHARACTERS)));
         format!(
             r#","failed":{{"field":"{}","must-match":{},"values":{values}}}"#,
             failed.field.as_str(),
-            quoted(&failed.must_match)
+            quoted(&failed.must_match, VALUE_CHARACTERS)
         )
     });
-    format!(r#"{{"name":{}{failed}}}"#, quoted(&report.label))
+    format!(r#"{{"name":{}{failed}}}"#, quoted(&report.label, VALUE_CHARACTERS))
 }
 
 fn array(items: impl Iterator<Item = String>) -> String {
@@ -108,11 +120,11 @@ fn array(items: impl Iterator<Item = String>) -> String {
 }
 
 /// A JSON string in which nothing can break out of a log line: control characters, quotation marks and all that is
-/// not ASCII are escaped.
-fn quoted(text: &str) -> String {
+/// not ASCII are escaped. What is longer than `most` characters is cut.
+fn quoted(text: &str, most: usize) -> String {
     let mut quoted = String::from('"');
     for (index, character) in text.chars().enumerate() {
-        if index == VALUE_CHARACTERS {
+        if index == most {
             quoted.push_str("...");
             break;
         }

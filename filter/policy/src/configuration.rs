@@ -139,7 +139,7 @@ mod tests {
             ("[]", "expected an object, found an array"),
             ("", "not JSON"),
         ] {
-            let error = Configuration::parse(text).err().expect(text).to_string();
+            let error = Configuration::parse(text).expect_err(text).to_string();
             assert!(error.contains(message), "{text}: {error}");
         }
     }

@@ -17,12 +17,13 @@ pub(crate) struct Names<'a> {
 
 impl<'a> Names<'a> {
     pub(crate) fn of(identity: &'a PeerIdentity, compatibility: Compatibility) -> Self {
-        let mut common_names: Vec<_> = identity.common_name.iter().map(borrowed).collect();
+        let mut common_names: Vec<_> =
+            identity.common_name.iter().map(|name| Cow::Borrowed(&**name)).collect();
         if common_names.is_empty() && compatibility.absent_common_name_is_empty() {
             common_names.push(Cow::Borrowed(""));
         }
-        let mut dns_names: Vec<_> = identity.dns_names.iter().map(borrowed).collect();
-        let mut uris: Vec<_> = identity.uris.iter().map(borrowed).collect();
+        let mut dns_names: Vec<_> = identity.dns_names.iter().map(|name| Cow::Borrowed(&**name)).collect();
+        let mut uris: Vec<_> = identity.uris.iter().map(|uri| Cow::Borrowed(&**uri)).collect();
         if compatibility.pools_names() {
             dns_names.extend(identity.addresses.iter().map(|address| Cow::Owned(java_text(*address))));
             dns_names.append(&mut uris);
@@ -51,10 +52,6 @@ impl<'a> Names<'a> {
             _ => self.texts(field).iter().map(|text| text.clone().into_owned()).collect(),
         }
     }
-}
-
-fn borrowed(text: &String) -> Cow<'_, str> {
-    Cow::Borrowed(text)
 }
 
 /// `InetAddress.getHostAddress()`: IPv6 in eight groups without `::`, and IPv4-mapped IPv6 as IPv4.

@@ -81,7 +81,7 @@ pub(crate) enum Label {
 
 impl Label {
     fn new(text: &str, single: bool) -> Self {
-        if !text.contains('*') && !(single && text.contains('?')) {
+        if !(text.contains('*') || single && text.contains('?')) {
             return Self::Literal(text.into());
         }
         Self::Glob(Glob::new(text, single))

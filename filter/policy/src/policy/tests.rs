@@ -143,7 +143,10 @@ fn credential() -> impl Strategy<Value = (String, String)> {
     prop_oneof![
         ("(CN|SAN_DNS)", "[ab*?.]{0,6}"),
         Just("SAN_URI".to_owned()).prop_flat_map(|field| (Just(field), "[ab*?/]{0,6}")),
-        (Just("SAN_IP".to_owned()), "(10[.]0[.]0[.]0/8|10[.]0[.]0[.]7|0[.]0[.]0[.]0/0|::/0|::1|10[.]0[.]0[.]4/30)"),
+        (
+            Just("SAN_IP".to_owned()),
+            "(10[.]0[.]0[.]0/8|10[.]0[.]0[.]7|0[.]0[.]0[.]0/0|::/0|::1|10[.]0[.]0[.]4/30)"
+        ),
     ]
 }
 
