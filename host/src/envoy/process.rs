@@ -28,20 +28,29 @@ impl Envoy {
         let config = directory.join("envoy.json");
         fs::write(&config, bootstrap.to_json().to_string())
             .map_err(|error| EnvoyError::File(config.clone(), error))?;
-        Self::start_file(binary, &config, directory)
+        Self::start_file(binary, &config, directory, Path::new("."))
     }
 
-    /// Starts `binary` with a configuration file, like [`Self::start`].
+    /// Starts `binary` with a configuration file whose relative paths start at `root`, like [`Self::start`].
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_file(binary: &Path, config: &Path, directory: &Path) -> Result<Self, EnvoyError> {
+    pub fn start_file(
+        binary: &Path,
+        config: &Path,
+        directory: &Path,
+        root: &Path,
+    ) -> Result<Self, EnvoyError> {
+        let absolute =
+            |path: &Path| std::path::absolute(path).map_err(|error| EnvoyError::File(path.to_owned(), error));
+        let (binary, config, directory) = (absolute(binary)?, absolute(config)?, absolute(directory)?);
         let log = directory.join("envoy.log");
         let admin_file = directory.join("envoy.admin");
         remove_stale(&admin_file)?;
         let output = File::create(&log).map_err(|error| EnvoyError::File(log.clone(), error))?;
         let errors = output.try_clone().map_err(|error| EnvoyError::File(log.clone(), error))?;
-        let mut child = Command::new(binary)
+        let mut child = Command::new(&binary)
+            .current_dir(root)
             .arg("--config-path")
             .arg(config)
             .arg("--admin-address-path")
@@ -52,7 +61,7 @@ impl Envoy {
             .stdout(output)
             .stderr(errors)
             .spawn()
-            .map_err(|error| EnvoyError::File(binary.to_owned(), error))?;
+            .map_err(|error| EnvoyError::File(binary, error))?;
         match wait_until_ready(&mut child, &admin_file, &log) {
             Ok(admin) => Ok(Self { child, admin, log }),
             Err(error) => {
