@@ -1,10 +1,12 @@
 //! What the properties of a connection are served from.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use super::certificate::PeerCertificate;
+use super::stored::Stored;
 
-/// One accepted connection. Immutable once built, except for what filters store on it.
+/// One accepted connection. Immutable once built, except for what the filter stores on it.
 #[derive(Debug)]
 pub struct Connection {
     /// Unique within the process (`connection.id`).
@@ -15,12 +17,14 @@ pub struct Connection {
     pub destination: SocketAddr,
     /// `None` on plaintext.
     pub tls: Option<Tls>,
+    /// What the network gate stored (Envoy: filter state of the connection), readable by every request on it.
+    pub(super) filter_state: RefCell<Stored>,
 }
 
 impl Connection {
-    /// A connection on which no filter has stored anything yet.
+    /// A connection on which the filter has stored nothing yet.
     pub fn new(id: u64, source: SocketAddr, destination: SocketAddr, tls: Option<Tls>) -> Self {
-        Self { id, source, destination, tls }
+        Self { id, source, destination, tls, filter_state: RefCell::default() }
     }
 }
 

@@ -12,6 +12,22 @@ pub struct Verdict {
     pub decision: String,
 }
 
+impl Verdict {
+    /// The filter gave no usable answer.
+    pub(super) fn failed(reason: &str) -> Self {
+        Self { allow: false, decision: denial(reason) }
+    }
+
+    /// The filter's answer, with its own words where it left any.
+    pub(super) fn answered(allow: bool, stored: Option<String>) -> Self {
+        let decision = stored.unwrap_or_else(|| match allow {
+            true => r#"{"decision":"allow","reason":"filter","matched":[]}"#.to_owned(),
+            false => denial("filter-silent"),
+        });
+        Self { allow, decision }
+    }
+}
+
 /// The filter's answer to one phase of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -34,4 +50,9 @@ pub struct LocalReply {
     pub body: Vec<u8>,
     /// `grpc-status`, when the filter named one.
     pub grpc_status: Option<u32>,
+}
+
+/// The decision of a filter that could not give its own. `reason` is one of our fixed words.
+pub(super) fn denial(reason: &str) -> String {
+    format!(r#"{{"decision":"deny","reason":"{reason}","matched":[]}}"#)
 }

@@ -1,40 +1,139 @@
 //! One worker's VM.
 
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use super::error::StartError;
+use super::error::{Fault, StartError};
 use super::filter::Filter;
+use super::metrics::{Metric, Metrics};
 use super::stream::Stream;
 use super::verdict::Verdict;
+use super::vm::Vm;
+
+/// Pause between attempts to start a VM that does not start: doubled up to the second.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// One worker's VM with its two root contexts, replaced after a trap or a deadline. Not `Send`.
-#[derive(Debug)]
 pub struct Worker {
-    _not_send: Rc<()>,
+    filter: Filter,
+    configuration: Rc<str>,
+    metrics: Rc<RefCell<Metrics>>,
+    slot: RefCell<Slot>,
+    restarts: Cell<u64>,
+}
+
+struct Slot {
+    /// `None` after a fault, until the next call.
+    vm: Option<Box<Vm>>,
+    /// Counts the VMs of this worker, so that a request knows whether its own is still there.
+    generation: u64,
+    pause: Duration,
+    not_before: Option<Instant>,
 }
 
 impl Worker {
     /// Starts a VM and gives `configuration` to both root contexts.
-    pub fn start(_filter: &Filter, _configuration: &str) -> Result<Self, StartError> {
-        Ok(Self { _not_send: Rc::new(()) })
+    ///
+    /// Fails when the filter refuses the configuration, traps, or takes more than 2 s of CPU time.
+    pub fn start(filter: &Filter, configuration: &str) -> Result<Self, StartError> {
+        let configuration = Rc::from(configuration);
+        let metrics = Rc::default();
+        let vm = Box::new(Vm::start(filter, &configuration, &metrics)?);
+        Ok(Self {
+            filter: filter.clone(),
+            configuration,
+            metrics,
+            slot: RefCell::new(Slot { vm: Some(vm), generation: 0, pause: FIRST_PAUSE, not_before: None }),
+            restarts: Cell::new(0),
+        })
     }
 
-    /// Asks the network gate about a peer.
-    pub fn judge_connection(&self, _connection: &Rc<Connection>) -> Verdict {
-        Verdict {
-            allow: false,
-            decision: r#"{"decision":"deny","reason":"filter-silent","matched":[]}"#.to_owned(),
+    /// Asks the network gate about a peer. Every fault is a denial.
+    pub fn judge_connection(&self, connection: &Rc<Connection>) -> Verdict {
+        match self.with_vm(None, |vm| vm.judge(connection)) {
+            Ok((_, verdict)) => verdict,
+            Err(fault) => {
+                // Whatever an earlier judgement left there is no longer true.
+                if let Ok(mut state) = connection.filter_state.try_borrow_mut() {
+                    *state = Default::default();
+                }
+                Verdict::failed(fault.reason())
+            }
         }
     }
 
-    /// An HTTP context for one request.
-    pub fn open_stream(self: &Rc<Self>, _connection: &Rc<Connection>) -> Stream {
-        Stream::new(Rc::clone(self))
+    /// An HTTP context for one request. A fault shows at its first phase.
+    pub fn open_stream(self: &Rc<Self>, connection: &Rc<Connection>) -> Stream {
+        let opened = self.with_vm(None, |vm| vm.open(connection));
+        Stream::new(Rc::clone(self), opened)
     }
 
     /// How many VMs were given up since the start.
     pub fn restarts(&self) -> u64 {
-        0
+        self.restarts.get()
+    }
+
+    /// The metrics the filter defined in this worker; they outlive its VMs.
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.metrics.try_borrow().map(|metrics| metrics.snapshot()).unwrap_or_default()
+    }
+
+    /// Runs `work` in the VM, and says in which one. `generation` asks for one VM alone; otherwise a missing one is
+    /// started.
+    ///
+    /// The VM is out of its slot while it runs, so that whatever ends the call badly, a panic included, also drops it.
+    pub(super) fn with_vm<R>(
+        &self,
+        generation: Option<u64>,
+        work: impl FnOnce(&mut Vm) -> Result<R, Fault>,
+    ) -> Result<(u64, R), Fault> {
+        let mut slot = self.slot.try_borrow_mut().map_err(|_| Fault::Busy)?;
+        if generation.is_some_and(|generation| generation != slot.generation || slot.vm.is_none()) {
+            return Err(Fault::Restarted);
+        }
+        let mut vm = match slot.vm.take() {
+            Some(vm) => vm,
+            None => self.restart(&mut slot)?,
+        };
+        let answer = catch_unwind(AssertUnwindSafe(|| work(&mut vm))).unwrap_or_else(|_| {
+            tracing::error!(target: "filter", "a host function panicked");
+            Err(Fault::Trap)
+        });
+        match answer {
+            Err(fault) if fault.is_fatal() => self.restarts.set(self.restarts.get() + 1),
+            _ => slot.vm = Some(vm),
+        }
+        answer.map(|answer| (slot.generation, answer))
+    }
+
+    fn restart(&self, slot: &mut Slot) -> Result<Box<Vm>, Fault> {
+        if slot.not_before.is_some_and(|time| Instant::now() < time) {
+            return Err(Fault::Unavailable);
+        }
+        match Vm::start(&self.filter, &self.configuration, &self.metrics) {
+            Ok(vm) => {
+                slot.generation += 1;
+                slot.pause = FIRST_PAUSE;
+                slot.not_before = None;
+                Ok(Box::new(vm))
+            }
+            Err(error) => {
+                tracing::error!(target: "filter", "no new VM: {error}");
+                slot.not_before = Some(Instant::now() + slot.pause);
+                slot.pause = (slot.pause * 2).min(LONGEST_PAUSE);
+                Err(Fault::Unavailable)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("restarts", &self.restarts).finish_non_exhaustive()
     }
 }

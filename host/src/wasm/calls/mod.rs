@@ -1,0 +1,33 @@
+//! The functions a filter imports, by noun. A filter that needs another one does not load.
+
+mod bytes;
+mod headers;
+mod log;
+mod metrics;
+mod property;
+mod refused;
+mod shared;
+mod stream;
+mod system;
+mod wasi;
+
+use wasmtime::Linker;
+
+use super::host::Host;
+
+/// The module name of the proxy-wasm ABI's imports.
+const ENV: &str = "env";
+
+/// All host functions.
+pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    bytes::link(linker)?;
+    headers::link(linker)?;
+    log::link(linker)?;
+    metrics::link(linker)?;
+    property::link(linker)?;
+    refused::link(linker)?;
+    shared::link(linker)?;
+    stream::link(linker)?;
+    system::link(linker)?;
+    wasi::link(linker)
+}

@@ -1,0 +1,89 @@
+//! What the filter does to the connection or the request: close, go on, answer in the upstream's place.
+
+use wasmtime::{Caller, Linker};
+
+use super::super::context::Context;
+use super::super::guest::{Guest, slice};
+use super::super::headers::{HeaderMap, decode};
+use super::super::host::Host;
+use super::super::status::{Refusal, Status, code};
+use super::super::verdict::LocalReply;
+use super::ENV;
+
+/// A denial's body is a line of JSON; more than this is a fault.
+const MAX_BODY: u32 = 1 << 20;
+
+/// StreamType of the ABI: request, response, downstream, upstream.
+const STREAM_TYPES: std::ops::Range<u32> = 0..4;
+
+pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.func_wrap(ENV, "proxy_close_stream", |caller: Caller<'_, Host>, kind: u32| {
+        code(on_stream(&mut Guest(caller), kind, |context| context.closed = true))
+    })?;
+    linker.func_wrap(ENV, "proxy_continue_stream", |caller: Caller<'_, Host>, kind: u32| {
+        code(on_stream(&mut Guest(caller), kind, |context| context.resumed = true))
+    })?;
+    linker.func_wrap(
+        ENV,
+        "proxy_send_local_response",
+        |caller: Caller<'_, Host>,
+         status: u32,
+         details: u32,
+         details_size: u32,
+         body: u32,
+         body_size: u32,
+         headers: u32,
+         headers_size: u32,
+         grpc_status: i32| {
+            let parts = [(details, details_size), (body, body_size), (headers, headers_size)];
+            code(reply(&mut Guest(caller), status, parts, grpc_status))
+        },
+    )?;
+    linker.func_wrap(ENV, "proxy_set_effective_context", |mut caller: Caller<'_, Host>, id: u32| {
+        let contexts = &mut caller.data_mut().contexts;
+        if !contexts.contains(id) {
+            return Status::BadArgument as u32;
+        }
+        contexts.enter(id);
+        Status::Ok as u32
+    })?;
+    linker.func_wrap(ENV, "proxy_done", |_: Caller<'_, Host>| Status::Ok as u32)?;
+    Ok(())
+}
+
+fn on_stream(guest: &mut Guest<'_>, kind: u32, change: impl FnOnce(&mut Context)) -> Result<(), Refusal> {
+    let context = guest.host_mut().contexts.current_mut().ok_or(Status::BadArgument)?;
+    if !STREAM_TYPES.contains(&kind) || context.connection.is_none() {
+        return Err(Status::BadArgument.into());
+    }
+    change(context);
+    Ok(())
+}
+
+/// The first reply counts, as in Envoy.
+fn reply(
+    guest: &mut Guest<'_>,
+    status: u32,
+    [details, body, headers]: [(u32, u32); 3],
+    grpc_status: i32,
+) -> Result<(), Refusal> {
+    let (memory, host) = guest.parts()?;
+    slice(memory, details.0, details.1)?;
+    let body = slice(memory, body.0, body.1.min(MAX_BODY + 1))?;
+    let headers = HeaderMap::from_filter(decode(slice(memory, headers.0, headers.1)?)?)?;
+    let status = u16::try_from(status).ok().filter(|status| (200..600).contains(status));
+    let status = status.ok_or(Status::BadArgument)?;
+
+    let context = host.contexts.current_mut().ok_or(Status::BadArgument)?;
+    if !context.is_http() || context.reply.is_some() || body.len() > MAX_BODY as usize {
+        return Err(Status::BadArgument.into());
+    }
+    context.reply = Some(LocalReply {
+        status,
+        headers: headers.into_pairs(),
+        body: body.to_vec(),
+        // Negative means that the filter names none.
+        grpc_status: u32::try_from(grpc_status).ok(),
+    });
+    Ok(())
+}

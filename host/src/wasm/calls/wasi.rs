@@ -1,0 +1,146 @@
+//! The part of WASI preview 1 that filters link: randomness, clocks and output. There are no files, no arguments and no
+//! environment.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use wasmtime::{Caller, Linker};
+
+use super::super::guest::{Guest, slice, slice_mut};
+use super::super::host::Host;
+use super::super::journal::Level;
+use super::super::status::Status;
+use super::system::unix_nanoseconds;
+
+/// Filters import it under the final name or the one before it.
+const MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
+
+/// Error numbers of WASI preview 1.
+const SUCCESS: u32 = 0;
+const BAD_DESCRIPTOR: u32 = 8;
+const FAULT: u32 = 21;
+const INVALID: u32 = 28;
+const IO: u32 = 29;
+const NOT_SUPPORTED: u32 = 58;
+
+const REALTIME: u32 = 0;
+const MONOTONIC: u32 = 1;
+
+pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    for module in MODULES {
+        link_system(linker, module)?;
+        link_nothing(linker, module)?;
+        link_descriptors(linker, module)?;
+    }
+    Ok(())
+}
+
+fn link_system(linker: &mut Linker<Host>, module: &str) -> wasmtime::Result<()> {
+    linker.func_wrap(module, "random_get", |caller: Caller<'_, Host>, bytes: u32, size: u32| {
+        errno(random(&mut Guest(caller), bytes, size))
+    })?;
+    linker.func_wrap(
+        module,
+        "clock_time_get",
+        |caller: Caller<'_, Host>, clock: u32, _precision: u64, time_at: u32| {
+            errno(time(&mut Guest(caller), clock, time_at))
+        },
+    )?;
+    linker.func_wrap(module, "clock_res_get", |caller: Caller<'_, Host>, clock: u32, time_at: u32| {
+        errno(match clock {
+            REALTIME | MONOTONIC => Guest(caller).write_u64(time_at, 1).map_err(fault),
+            _ => Err(NOT_SUPPORTED),
+        })
+    })?;
+    linker.func_wrap(module, "proc_exit", |_: Caller<'_, Host>, status: u32| -> wasmtime::Result<()> {
+        Err(wasmtime::Error::msg(format!("the filter exited with status {status}")))
+    })?;
+    linker.func_wrap(module, "sched_yield", |_: Caller<'_, Host>| SUCCESS)?;
+    Ok(())
+}
+
+/// Arguments and environment: none.
+fn link_nothing(linker: &mut Linker<Host>, module: &str) -> wasmtime::Result<()> {
+    for name in ["args_get", "environ_get"] {
+        linker.func_wrap(module, name, |_: Caller<'_, Host>, _: u32, _: u32| SUCCESS)?;
+    }
+    for name in ["args_sizes_get", "environ_sizes_get"] {
+        linker.func_wrap(module, name, |caller: Caller<'_, Host>, count_at: u32, size_at: u32| {
+            let mut guest = Guest(caller);
+            let answer = guest.write_u32(count_at, 0).and_then(|()| guest.write_u32(size_at, 0));
+            errno(answer.map_err(fault))
+        })?;
+    }
+    Ok(())
+}
+
+/// Standard output and error go to the log; no other descriptor is open.
+fn link_descriptors(linker: &mut Linker<Host>, module: &str) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        module,
+        "fd_write",
+        |caller: Caller<'_, Host>, descriptor: u32, parts: u32, count: u32, written_at: u32| {
+            errno(write(&mut Guest(caller), descriptor, parts, count, written_at))
+        },
+    )?;
+    linker.func_wrap(module, "fd_read", |_: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32| BAD_DESCRIPTOR)?;
+    linker.func_wrap(module, "fd_seek", |_: Caller<'_, Host>, _: u32, _: u64, _: u32, _: u32| BAD_DESCRIPTOR)?;
+    linker.func_wrap(module, "fd_prestat_dir_name", |_: Caller<'_, Host>, _: u32, _: u32, _: u32| {
+        BAD_DESCRIPTOR
+    })?;
+    linker.func_wrap(module, "fd_close", |_: Caller<'_, Host>, _: u32| BAD_DESCRIPTOR)?;
+    for name in ["fd_fdstat_get", "fd_fdstat_set_flags", "fd_prestat_get"] {
+        linker.func_wrap(module, name, |_: Caller<'_, Host>, _: u32, _: u32| BAD_DESCRIPTOR)?;
+    }
+    Ok(())
+}
+
+fn random(guest: &mut Guest<'_>, bytes: u32, size: u32) -> Result<(), u32> {
+    let (memory, _) = guest.parts().map_err(fault)?;
+    getrandom::fill(slice_mut(memory, bytes, size.into()).map_err(fault)?).map_err(|_| IO)
+}
+
+fn time(guest: &mut Guest<'_>, clock: u32, time_at: u32) -> Result<(), u32> {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let time = match clock {
+        REALTIME => unix_nanoseconds().ok_or(IO)?,
+        MONOTONIC => u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).map_err(|_| IO)?,
+        _ => return Err(NOT_SUPPORTED),
+    };
+    guest.write_u64(time_at, time).map_err(fault)
+}
+
+fn write(guest: &mut Guest<'_>, descriptor: u32, parts: u32, count: u32, written_at: u32) -> Result<(), u32> {
+    let level = match descriptor {
+        1 => Level::Info,
+        2 => Level::Error,
+        _ => return Err(BAD_DESCRIPTOR),
+    };
+    let (memory, host) = guest.parts().map_err(fault)?;
+    let parts = slice(memory, parts, count.checked_mul(8).ok_or(INVALID)?).map_err(fault)?;
+    let mut written: u32 = 0;
+    for part in parts.chunks_exact(8) {
+        let (pointer, size) = (word(part, 0), word(part, 4));
+        let text = slice(memory, pointer, size).map_err(fault)?;
+        written = written.checked_add(size).ok_or(INVALID)?;
+        if !text.is_empty() {
+            host.journal.write(level, text);
+        }
+    }
+    guest.write_u32(written_at, written).map_err(fault)
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+fn fault(_: Status) -> u32 {
+    FAULT
+}
+
+fn errno(answer: Result<(), u32>) -> u32 {
+    match answer {
+        Ok(()) => SUCCESS,
+        Err(number) => number,
+    }
+}

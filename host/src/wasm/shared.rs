@@ -1,0 +1,72 @@
+//! Shared data: what the VMs of one filter tell each other, across workers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::status::Status;
+
+/// Keys and values together.
+const MAX_BYTES: usize = 16 << 20;
+
+/// Key-value pairs with a number that changes at every write, for compare-and-swap. Numbers start at 1: 0 means that
+/// the writer does not care.
+#[derive(Debug, Default)]
+pub(super) struct SharedData {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    values: HashMap<Box<[u8]>, (Arc<[u8]>, u32)>,
+    bytes: usize,
+    last_cas: u32,
+}
+
+impl SharedData {
+    pub(super) fn value(&self, key: &[u8]) -> Result<(Arc<[u8]>, u32), Status> {
+        self.lock().values.get(key).cloned().ok_or(Status::NotFound)
+    }
+
+    /// Writes unless `cas` is a number other than the current one.
+    pub(super) fn insert(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), Status> {
+        let mut inner = self.lock();
+        let known = inner.values.get(key).map(|(value, cas)| (key.len() + value.len(), *cas));
+        if let Some((_, current)) = known
+            && cas != 0
+            && cas != current
+        {
+            return Err(Status::CasMismatch);
+        }
+        let bytes = inner.bytes - known.map_or(0, |(size, _)| size) + key.len() + value.len();
+        if bytes > MAX_BYTES {
+            return Err(Status::InternalFailure);
+        }
+        inner.bytes = bytes;
+        inner.last_cas = inner.last_cas.checked_add(1).unwrap_or(1);
+        let cas = inner.last_cas;
+        inner.values.insert(key.into(), (value.into(), cas));
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every write leaves the map whole, so a panic elsewhere does not spoil it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_number_does_not_overwrite() {
+        let shared = SharedData::default();
+        assert_eq!(shared.value(b"k").unwrap_err(), Status::NotFound);
+        shared.insert(b"k", b"1", 0).unwrap();
+        let (_, cas) = shared.value(b"k").unwrap();
+        shared.insert(b"k", b"2", cas).unwrap();
+        assert_eq!(shared.insert(b"k", b"3", cas), Err(Status::CasMismatch));
+        assert_eq!(&*shared.value(b"k").unwrap().0, b"2");
+        assert_eq!(shared.insert(b"big", &vec![0; MAX_BYTES], 0), Err(Status::InternalFailure));
+    }
+}
