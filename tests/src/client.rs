@@ -9,9 +9,12 @@ use std::{
 
 use peergate_host::pki::Credential;
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
-    crypto::aws_lc_rs,
+    AlertDescription, ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
+    client::WantsClientCert,
+    crypto::aws_lc_rs::{self, sign::any_supported_type},
     pki_types::{CertificateDer, ServerName},
+    sign::{CertifiedKey, SingleCertAndKey},
     version,
 };
 
@@ -48,24 +51,38 @@ impl Client {
         Self::connect_with(address, ca, credential, &[&version::TLS12])
     }
 
+    /// Like [`Self::connect`], even if the key is not that of the certificate.
+    ///
+    /// # Errors
+    /// The connection or the handshake fails.
+    pub fn connect_unchecked(
+        address: SocketAddr,
+        ca: &CertificateDer<'static>,
+        credential: &Credential,
+    ) -> io::Result<Self> {
+        let key = any_supported_type(&credential.key()).map_err(io::Error::other)?;
+        let pair = SingleCertAndKey::from(CertifiedKey::new(credential.chain.clone(), key));
+        let config = client_config(ca, rustls::DEFAULT_VERSIONS)?.with_client_cert_resolver(Arc::new(pair));
+        Self::handshake(address, config)
+    }
+
     fn connect_with(
         address: SocketAddr,
         ca: &CertificateDer<'static>,
         credential: Option<&Credential>,
         versions: &[&'static SupportedProtocolVersion],
     ) -> io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.clone()).map_err(io::Error::other)?;
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(versions)
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots);
+        let config = client_config(ca, versions)?;
         let config = match credential {
             Some(own) => {
                 config.with_client_auth_cert(own.chain.clone(), own.key()).map_err(io::Error::other)?
             }
             None => config.with_no_client_auth(),
         };
+        Self::handshake(address, config)
+    }
+
+    fn handshake(address: SocketAddr, config: ClientConfig) -> io::Result<Self> {
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         let socket = TcpStream::connect(address)?;
@@ -120,6 +137,18 @@ impl Client {
         self.stream.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+fn client_config(
+    ca: &CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> io::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.clone()).map_err(io::Error::other)?;
+    Ok(ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(versions)
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots))
 }
 
 /// The alert that the server sent, if that is what went wrong.

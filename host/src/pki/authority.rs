@@ -125,6 +125,12 @@ impl Credential {
         PrivatePkcs8KeyDer::from(self.key.clone()).into()
     }
 
+    /// Takes the key of another credential, to make what a thief of a certificate has.
+    pub fn replace_key(&mut self, other: &Self) {
+        self.key.clone_from(&other.key);
+        self.key_pem.clone_from(&other.key_pem);
+    }
+
     /// Writes `NAME.pem` (leaf first) and `NAME.key` (PKCS#8, mode 0600) and returns both paths.
     ///
     /// # Errors
