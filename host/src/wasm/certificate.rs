@@ -31,12 +31,7 @@ struct Names {
 impl PeerCertificate {
     /// Keeps the bytes as presented; they need not parse.
     pub fn from_der(der: &[u8]) -> Self {
-        Self {
-            der: der.to_vec(),
-            pem: OnceCell::new(),
-            digest: OnceCell::new(),
-            names: OnceCell::new(),
-        }
+        Self { der: der.to_vec(), pem: OnceCell::new(), digest: OnceCell::new(), names: OnceCell::new() }
     }
 
     /// The certificate's DER.
@@ -132,10 +127,7 @@ mod tests {
         assert_eq!(pem::parse(&pem).unwrap().contents(), peer.der());
         // `printf abc | openssl dgst -sha256`
         let abc = PeerCertificate::from_der(b"abc").digest();
-        assert_eq!(
-            &*abc,
-            b"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".as_slice()
-        );
+        assert_eq!(&*abc, b"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".as_slice());
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(super) fn in_child(wasm: &[u8]) -> Result<Vec<u8>, FilterError> {
 
 fn run(program: &Path, wasm: &[u8], patience: Duration) -> Result<Vec<u8>, FilterError> {
     let directory = tempfile::Builder::new().prefix("peergate-").tempdir().map_err(|error| failed(&error))?;
-    let [input, output, complaint] = ["filter.wasm", "filter.cwasm", "stderr"].map(|name| directory.path().join(name));
+    let [input, output, complaint] =
+        ["filter.wasm", "filter.cwasm", "stderr"].map(|name| directory.path().join(name));
     fs::write(&input, wasm).map_err(|error| failed(&error))?;
     let stderr = File::create(&complaint).map_err(|error| failed(&error))?;
 
@@ -92,11 +93,14 @@ mod tests {
     #[test]
     fn the_child_gets_two_paths_and_no_environment() {
         let directory = tempfile::tempdir().unwrap();
-        let program = script(directory.path(), r#"/usr/bin/env > "$3"; echo "$1" >> "$3"; /bin/cat "$2" >> "$3""#);
+        let program =
+            script(directory.path(), r#"/usr/bin/env > "$3"; echo "$1" >> "$3"; /bin/cat "$2" >> "$3""#);
         let written = String::from_utf8(run(&program, b"the module", PATIENCE).unwrap()).unwrap();
         assert!(written.ends_with("precompile\nthe module"), "{written}");
         // A shell sets these itself.
-        let inherited = |line: &&str| line.contains('=') && !["PWD", "SHLVL", "_"].contains(&line.split('=').next().unwrap());
+        let inherited = |line: &&str| {
+            line.contains('=') && !["PWD", "SHLVL", "_"].contains(&line.split('=').next().unwrap())
+        };
         assert_eq!(written.lines().filter(inherited).collect::<Vec<_>>(), Vec::<&str>::new());
     }
 

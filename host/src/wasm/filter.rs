@@ -7,7 +7,10 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use wasmtime::{Engine, ExternType, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig, Store};
+use wasmtime::{
+    Engine, ExternType, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig,
+    Store,
+};
 
 use super::calls;
 use super::compiler;
@@ -62,7 +65,7 @@ impl Filter {
     /// # Safety
     ///
     /// `native` must be the unchanged output of `Engine::precompile_module`: it is run as machine code.
-    unsafe fn from_native(native: &[u8]) -> Result<Self, FilterError> {
+    pub(super) unsafe fn from_native(native: &[u8]) -> Result<Self, FilterError> {
         let engine = shared_engine()?;
         // SAFETY: the caller's promise.
         let module = unsafe { Module::deserialize(engine, native) };
@@ -91,7 +94,9 @@ impl Filter {
     /// so such a filter must not guard a listener that is not HTTP.
     pub fn judges_connections(&self) -> bool {
         let module = self.instance.module();
-        ["proxy_on_new_connection", "proxy_on_downstream_data"].iter().any(|name| exports_function(module, name))
+        ["proxy_on_new_connection", "proxy_on_downstream_data"]
+            .iter()
+            .any(|name| exports_function(module, name))
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -137,7 +142,8 @@ fn unknown_imports(linker: &Linker<Host>, module: &Module) -> Vec<String> {
 fn shared_engine() -> Result<&'static Engine, FilterError> {
     static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
     let engine = ENGINE.get_or_init(|| {
-        let engine = pooled().or_else(|_| Engine::new(&engine::config())).map_err(|error| format!("{error:#}"))?;
+        let engine =
+            pooled().or_else(|_| Engine::new(&engine::config())).map_err(|error| format!("{error:#}"))?;
         let ticking = engine.clone();
         let ticker = thread::Builder::new().name("filter-epoch".to_owned());
         ticker.spawn(move || tick(&ticking)).map_err(|error| format!("no thread for its clock: {error}"))?;

@@ -90,7 +90,9 @@ mod tests {
         let mut memory = vec![0; 65_536];
         assert_eq!(slice(&memory, 0, 65_536).map(<[u8]>::len), Ok(65_536));
         assert_eq!(slice(&memory, 65_536, 0).map(<[u8]>::len), Ok(0));
-        for (pointer, size) in [(65_536, 1), (65_537, 0), (1, 65_536), (u32::MAX, u32::MAX), (u32::MAX, 2), (2, u32::MAX)] {
+        for (pointer, size) in
+            [(65_536, 1), (65_537, 0), (1, 65_536), (u32::MAX, u32::MAX), (u32::MAX, 2), (2, u32::MAX)]
+        {
             assert_eq!(slice(&memory, pointer, size), Err(Status::InvalidMemoryAccess), "{pointer}+{size}");
             assert!(slice_mut(&mut memory, pointer, size.into()).is_err(), "{pointer}+{size}");
         }

@@ -220,7 +220,9 @@ mod tests {
     #[test]
     fn a_field_that_would_split_the_message_is_refused() {
         let mut headers = HeaderMap::default();
-        for (name, value) in [("x", "a\r\nb"), ("x", "a\0"), ("x\n", "a"), ("x y", "a"), ("", "a"), (":", "a")] {
+        for (name, value) in
+            [("x", "a\r\nb"), ("x", "a\0"), ("x\n", "a"), ("x y", "a"), ("", "a"), (":", "a")]
+        {
             assert_eq!(headers.add(name.as_bytes(), value.as_bytes()), Err(Status::BadArgument), "{name:?}");
         }
         assert!(headers.pairs().is_empty());

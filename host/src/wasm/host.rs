@@ -37,7 +37,11 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(configuration: Rc<str>, metrics: Rc<RefCell<Metrics>>, shared: Arc<SharedData>) -> Self {
+    pub(super) fn new(
+        configuration: Rc<str>,
+        metrics: Rc<RefCell<Metrics>>,
+        shared: Arc<SharedData>,
+    ) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(MEMORY_LIMIT)
             .table_elements(TABLE_LIMIT)

@@ -43,7 +43,9 @@ fn link_writes(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
         ENV,
         "proxy_set_header_map_pairs",
-        |caller: Caller<'_, Host>, kind: u32, map: u32, size: u32| code(set(&mut Guest(caller), kind, map, size)),
+        |caller: Caller<'_, Host>, kind: u32, map: u32, size: u32| {
+            code(set(&mut Guest(caller), kind, map, size))
+        },
     )?;
     linker.func_wrap(
         ENV,

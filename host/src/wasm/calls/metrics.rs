@@ -16,13 +16,9 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             code(define(&mut Guest(caller), kind, (name, name_size), id_at))
         },
     )?;
-    linker.func_wrap(
-        ENV,
-        "proxy_increment_metric",
-        |caller: Caller<'_, Host>, id: u32, offset: i64| {
-            code(on_metrics(&Guest(caller), |metrics| metrics.increment(id, offset)))
-        },
-    )?;
+    linker.func_wrap(ENV, "proxy_increment_metric", |caller: Caller<'_, Host>, id: u32, offset: i64| {
+        code(on_metrics(&Guest(caller), |metrics| metrics.increment(id, offset)))
+    })?;
     linker.func_wrap(ENV, "proxy_record_metric", |caller: Caller<'_, Host>, id: u32, value: u64| {
         code(on_metrics(&Guest(caller), |metrics| metrics.record(id, value)))
     })?;
@@ -34,7 +30,8 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 
 fn define(guest: &mut Guest<'_>, kind: u32, name: (u32, u32), id_at: u32) -> Result<(), Refusal> {
     let (memory, _) = guest.parts()?;
-    let name = std::str::from_utf8(slice(memory, name.0, name.1)?).map_err(|_| Status::BadArgument)?.to_owned();
+    let name =
+        std::str::from_utf8(slice(memory, name.0, name.1)?).map_err(|_| Status::BadArgument)?.to_owned();
     let id = on_metrics(guest, |metrics| metrics.define(kind, &name))?;
     Ok(guest.write_u32(id_at, id)?)
 }

@@ -39,7 +39,13 @@ fn property(
 }
 
 /// Envoy stores the value as filter state under `wasm.` and the path.
-fn set_property(guest: &mut Guest<'_>, path: u32, path_size: u32, value: u32, size: u32) -> Result<(), Refusal> {
+fn set_property(
+    guest: &mut Guest<'_>,
+    path: u32,
+    path_size: u32,
+    value: u32,
+    size: u32,
+) -> Result<(), Refusal> {
     let (memory, host) = guest.parts()?;
     let (path, value) = (slice(memory, path, path_size)?, slice(memory, value, size)?);
     let context = host.contexts.current_mut().ok_or(Status::BadArgument)?;

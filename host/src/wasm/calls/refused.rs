@@ -31,9 +31,17 @@ fn link_calls(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
         ENV,
         "proxy_http_call",
-        |_: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32| {
-            NO_CLUSTER
-        },
+        |_: Caller<'_, Host>,
+         _: u32,
+         _: u32,
+         _: u32,
+         _: u32,
+         _: u32,
+         _: u32,
+         _: u32,
+         _: u32,
+         _: u32,
+         _: u32| { NO_CLUSTER },
     )?;
     linker.func_wrap(
         ENV,
@@ -57,11 +65,8 @@ fn link_calls(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "proxy_grpc_stream",
         |_: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32| FAILURE,
     )?;
-    linker.func_wrap(
-        ENV,
-        "proxy_grpc_send",
-        |_: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32| NOT_FOUND,
-    )?;
+    linker
+        .func_wrap(ENV, "proxy_grpc_send", |_: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32| NOT_FOUND)?;
     linker.func_wrap(ENV, "proxy_grpc_cancel", |_: Caller<'_, Host>, _: u32| NOT_FOUND)?;
     linker.func_wrap(ENV, "proxy_grpc_close", |_: Caller<'_, Host>, _: u32| NOT_FOUND)?;
     linker.func_wrap(ENV, "proxy_get_status", |_: Caller<'_, Host>, _: u32, _: u32, _: u32| FAILURE)?;
@@ -69,8 +74,9 @@ fn link_calls(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 }
 
 fn link_queues(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    linker
-        .func_wrap(ENV, "proxy_register_shared_queue", |_: Caller<'_, Host>, _: u32, _: u32, _: u32| FAILURE)?;
+    linker.func_wrap(ENV, "proxy_register_shared_queue", |_: Caller<'_, Host>, _: u32, _: u32, _: u32| {
+        FAILURE
+    })?;
     linker.func_wrap(
         ENV,
         "proxy_resolve_shared_queue",
@@ -78,7 +84,8 @@ fn link_queues(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     )?;
     linker
         .func_wrap(ENV, "proxy_dequeue_shared_queue", |_: Caller<'_, Host>, _: u32, _: u32, _: u32| EMPTY)?;
-    linker
-        .func_wrap(ENV, "proxy_enqueue_shared_queue", |_: Caller<'_, Host>, _: u32, _: u32, _: u32| NOT_FOUND)?;
+    linker.func_wrap(ENV, "proxy_enqueue_shared_queue", |_: Caller<'_, Host>, _: u32, _: u32, _: u32| {
+        NOT_FOUND
+    })?;
     Ok(())
 }

@@ -10,9 +10,11 @@ use super::super::status::{Refusal, Status, code};
 use super::ENV;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    linker.func_wrap(ENV, "proxy_get_current_time_nanoseconds", |caller: Caller<'_, Host>, time_at: u32| {
-        code(time(&mut Guest(caller), time_at))
-    })?;
+    linker.func_wrap(
+        ENV,
+        "proxy_get_current_time_nanoseconds",
+        |caller: Caller<'_, Host>, time_at: u32| code(time(&mut Guest(caller), time_at)),
+    )?;
     linker.func_wrap(
         ENV,
         "proxy_set_tick_period_milliseconds",

@@ -83,8 +83,10 @@ fn link_descriptors(linker: &mut Linker<Host>, module: &str) -> wasmtime::Result
             errno(write(&mut Guest(caller), descriptor, parts, count, written_at))
         },
     )?;
-    linker.func_wrap(module, "fd_read", |_: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32| BAD_DESCRIPTOR)?;
-    linker.func_wrap(module, "fd_seek", |_: Caller<'_, Host>, _: u32, _: u64, _: u32, _: u32| BAD_DESCRIPTOR)?;
+    linker
+        .func_wrap(module, "fd_read", |_: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32| BAD_DESCRIPTOR)?;
+    linker
+        .func_wrap(module, "fd_seek", |_: Caller<'_, Host>, _: u32, _: u64, _: u32, _: u32| BAD_DESCRIPTOR)?;
     linker.func_wrap(module, "fd_prestat_dir_name", |_: Caller<'_, Host>, _: u32, _: u32, _: u32| {
         BAD_DESCRIPTOR
     })?;

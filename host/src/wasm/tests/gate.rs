@@ -35,7 +35,8 @@ fn only_a_plain_continue_admits() {
 #[test]
 fn the_first_callback_can_refuse_too() {
     let data = answer("(i32.const 0)");
-    let paused = format!(r#"(func (export "proxy_on_new_connection") (param i32) (result i32) (i32.const 1)) {data}"#);
+    let paused =
+        format!(r#"(func (export "proxy_on_new_connection") (param i32) (result i32) (i32.const 1)) {data}"#);
     assert!(!judged(&paused).0);
     let closed = r#"(func (export "proxy_on_context_create") (param i32 i32))
         (func (export "proxy_on_new_connection") (param i32) (result i32)

@@ -24,7 +24,8 @@ fn what_is_no_filter_does_not_load() {
     assert!(matches!(Filter::from_bytes(b"garbage"), Err(FilterError::Compile(_))));
     assert!(matches!(refused("(module)"), FilterError::Abi));
     assert!(matches!(refused(r#"(module (func (export "proxy_abi_version_0_1_0")))"#), FilterError::Abi));
-    let idle = r#"(module (func (export "proxy_abi_version_0_2_1")) (func (export "proxy_on_tick") (param i32)))"#;
+    let idle =
+        r#"(module (func (export "proxy_abi_version_0_2_1")) (func (export "proxy_on_tick") (param i32)))"#;
     assert!(matches!(refused(idle), FilterError::NoCallbacks));
 }
 
@@ -88,7 +89,10 @@ fn a_filter_that_fails_to_start_is_stopped() {
         r#"{CREATE} (func (export "proxy_on_configure") (param i32 i32) (result i32) (loop $again (br $again))
              (i32.const 1))"#
     ));
-    assert!(matches!(&endless, StartError::Failed { reason, .. } if reason.contains("CPU time")), "{endless}");
+    assert!(
+        matches!(&endless, StartError::Failed { reason, .. } if reason.contains("CPU time")),
+        "{endless}"
+    );
 
     let start = start_error(&format!("{CREATE} (func $main (unreachable)) (start $main)"));
     assert!(matches!(start, StartError::Instantiate(_)), "{start}");

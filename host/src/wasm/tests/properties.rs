@@ -41,7 +41,10 @@ fn of_a_tls_connection() {
     let host = host(Root::Network, &with_tls(0x0102, Some(&der)));
     let pem = value(&host, &["connection", "peer_certificate"]).unwrap();
     assert_eq!(pem::parse(&pem).unwrap().contents(), der);
-    assert_eq!(value(&host, &["connection", "sha256_peer_certificate_digest"]).map(|hex| hex.len()), Some(64));
+    assert_eq!(
+        value(&host, &["connection", "sha256_peer_certificate_digest"]).map(|hex| hex.len()),
+        Some(64)
+    );
     assert_eq!(value(&host, &["connection", "dns_san_peer_certificate"]), text("a.example"));
     for (path, expected) in [
         (&["connection", "id"], number(0x0102)),
