@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod envoy;
 pub mod files;
+pub mod judge;
 pub mod log;
 pub mod pki;
 pub mod precompile;

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 pub use error::RunError;
+pub use generation::check;
 
 use crate::log;
 use crate::proxy::{self, Orders, Protocol, Setup, UpstreamProtocol, WorkerError, limits};
@@ -81,8 +82,7 @@ fn start_workers(
     orders: &watch::Sender<Orders>,
 ) -> Result<(SocketAddr, UnboundedReceiver<()>), RunError> {
     let bind = |error| RunError::Bind { address: settings.inbound, error };
-    let (address, listeners) =
-        proxy::listeners(settings.inbound, settings.workers.into()).map_err(bind)?;
+    let (address, listeners) = proxy::listeners(settings.inbound, settings.workers.into()).map_err(bind)?;
     let connections = Arc::new(AtomicUsize::new(0));
     let (ready, started) = mpsc::channel::<Result<(), WorkerError>>();
     let (end, ended) = unbounded_channel();

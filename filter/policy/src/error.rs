@@ -1,6 +1,7 @@
 //! Why a policy document was refused, and where.
 
 use std::fmt;
+use std::path::Path;
 
 use crate::json;
 
@@ -32,6 +33,14 @@ impl PolicyError {
     /// What is wrong.
     pub fn kind(&self) -> &PolicyErrorKind {
         &self.kind
+    }
+
+    /// The error as compilers print theirs: `FILE:LINE:COLUMN: message`.
+    pub fn in_file(&self, file: &Path) -> String {
+        let Self { path, line, column, kind } = self;
+        let file = file.display().to_string();
+        let path = if path.is_empty() { String::new() } else { format!("`{}`: ", path.escape_debug()) };
+        format!("{}:{line}:{column}: {path}{kind}", file.escape_debug())
     }
 
     pub(crate) fn new(text: &str, fault: Fault) -> Self {

@@ -123,7 +123,7 @@ pub(crate) fn nearest(text: &str, words: &[&'static str]) -> Option<&'static str
     words
         .iter()
         .map(|word| (distance(&folded, &fold(word)), *word))
-        .filter(|(distance, word)| *distance <= 2.min(word.len() / 3))
+        .filter(|(distance, word)| *distance <= 2.min(word.len() * 2 / 5))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)
 }

@@ -1,8 +1,11 @@
 //! The command line.
 
+mod check;
+mod explain;
 mod pki;
 mod precompile;
 mod run;
+mod test;
 
 use std::process::ExitCode;
 
@@ -20,6 +23,12 @@ pub(crate) struct Cli {
 enum Command {
     /// Serve: terminate TLS, let the filter decide, forward what it admits
     Run(run::Run),
+    /// Check a policy and the files it names
+    Check(check::Check),
+    /// Tell which rule matches a peer, or why none does
+    Explain(explain::Explain),
+    /// Run policy test files
+    Test(test::Test),
     /// Write a development PKI: certificates to admit and certificates to refuse
     Pki(pki::Pki),
     /// Compile a filter to native code (used by `run --filter`)
@@ -32,6 +41,9 @@ impl Cli {
     pub(crate) fn execute(self) -> ExitCode {
         match self.command {
             Command::Run(command) => command.execute(),
+            Command::Check(command) => command.execute(),
+            Command::Explain(command) => command.execute(),
+            Command::Test(command) => command.execute(),
             Command::Pki(command) => command.execute(),
             Command::Precompile(command) => command.execute(),
         }

@@ -55,7 +55,11 @@ impl fmt::Display for FileError {
             }
             Self::Empty(path) => write!(formatter, "{} is empty; write its content first", quoted(path)),
             Self::TooLarge(path) => {
-                write!(formatter, "{} is larger than {FILE_BYTES} bytes; split it or name another", quoted(path))
+                write!(
+                    formatter,
+                    "{} is larger than {FILE_BYTES} bytes; split it or name another",
+                    quoted(path)
+                )
             }
             Self::WorldReadable(path) => {
                 write!(formatter, "{} is a private key that everybody can read; chmod o-rwx it", quoted(path))

@@ -109,7 +109,10 @@ fn missing_empty_and_foreign_files_are_named() {
         ("", "is empty; write its content first"),
         ("hello", "has no certificate; it needs a `BEGIN CERTIFICATE` section"),
         ("-----BEGIN CERTIFICATE-----\nMIIB", "is not valid PEM; export it again"),
-        ("-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n", "is not valid PEM; export it again"),
+        (
+            "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n",
+            "is not valid PEM; export it again",
+        ),
     ];
     for (text, expected) in cases {
         let fixture = Fixture::new();
@@ -151,13 +154,15 @@ fn a_chain_with_the_leaf_last_is_refused() {
 #[test]
 fn pkcs8_sec1_and_pkcs1_keys_load() {
     let elliptic = Fixture::new();
-    elliptic.openssl(&["ec", "-in", "node.key", "-out", "node.key"]);
+    fs::rename(elliptic.path("node.key"), elliptic.path("pkcs8.key")).expect("renamed");
+    elliptic.openssl(&["ec", "-in", "pkcs8.key", "-out", "node.key"]);
     assert!(elliptic.read("node.key").contains("BEGIN EC PRIVATE KEY"));
     assert!(elliptic.load().is_ok());
     let rsa = Fixture::with_key(Key::Rsa2048);
     assert!(rsa.read("node.key").contains("BEGIN PRIVATE KEY"));
     assert!(rsa.load().is_ok());
-    rsa.openssl(&["rsa", "-traditional", "-in", "node.key", "-out", "node.key"]);
+    fs::rename(rsa.path("node.key"), rsa.path("pkcs8.key")).expect("renamed");
+    rsa.openssl(&["rsa", "-traditional", "-in", "pkcs8.key", "-out", "node.key"]);
     assert!(rsa.read("node.key").contains("BEGIN RSA PRIVATE KEY"));
     assert!(rsa.load().is_ok());
 }
@@ -166,11 +171,12 @@ fn pkcs8_sec1_and_pkcs1_keys_load() {
 fn encrypted_keys_are_refused_by_that_name() {
     let expected = "`files.private-key`: `node.key` is an encrypted private key; \
                     decrypt it with `openssl pkey -in KEY -out PLAIN-KEY`";
-    let pkcs8 = ["pkcs8", "-topk8", "-in", "node.key", "-out", "node.key", "-passout", "pass:x"];
-    assert_eq!(Fixture::new().openssl(&pkcs8).error(), expected);
-    let legacy = ["ec", "-in", "node.key", "-out", "node.key", "-aes128", "-passout", "pass:x"];
     let fixture = Fixture::new();
-    fixture.openssl(&legacy);
+    fs::rename(fixture.path("node.key"), fixture.path("plain.key")).expect("renamed");
+    fixture.openssl(&["pkcs8", "-topk8", "-in", "plain.key", "-out", "node.key", "-passout", "pass:x"]);
+    assert!(fixture.read("node.key").contains("BEGIN ENCRYPTED PRIVATE KEY"));
+    assert_eq!(fixture.error(), expected);
+    fixture.openssl(&["ec", "-in", "plain.key", "-out", "node.key", "-aes128", "-passout", "pass:x"]);
     assert!(fixture.read("node.key").contains("Proc-Type: 4,ENCRYPTED"));
     assert_eq!(fixture.error(), expected);
 }

@@ -56,7 +56,8 @@ mod tests {
         }
         strip(&mut headers);
         let text = |value: &HeaderValue| value.to_str().expect("text").to_owned();
-        let mut left: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect();
+        let mut left: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect();
         left.sort();
         left
     }
@@ -77,8 +78,13 @@ mod tests {
 
     #[test]
     fn what_connection_names_goes_in_any_case_and_from_every_line() {
-        let fields =
-            [("connection", "close, X-One"), ("connection", "x-two"), ("x-one", "1"), ("x-two", "2"), ("x-three", "3")];
+        let fields = [
+            ("connection", "close, X-One"),
+            ("connection", "x-two"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+        ];
         assert_eq!(stripped(&fields), ["x-three: 3"]);
     }
 

@@ -43,7 +43,7 @@ pub(super) async fn serve(
         until_drained(connection, drain, http2::Connection::graceful_shutdown).await
     } else {
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(limits::REQUEST_HEAD_BYTES);
+        builder.max_header_size(limits::REQUEST_HEAD_BYTES);
         let connection = builder.serve_connection(io, service);
         until_drained(connection, drain, http1::Connection::graceful_shutdown).await
     }

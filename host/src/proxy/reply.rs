@@ -22,7 +22,8 @@ pub(super) enum Dialect {
 impl Dialect {
     /// As Envoy's `Grpc::Common::isGrpcRequestHeaders`: `application/grpc` and `application/grpc+...`, not grpc-web.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let rest = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+        let rest =
+            headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
         match rest {
             Some([] | [b'+' | b';' | b' ', ..]) => Self::Grpc,
             _ => Self::Plain,
@@ -138,7 +139,18 @@ mod tests {
 
     #[test]
     fn http_statuses_map_as_the_grpc_table_says() {
-        let table = [(400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (502, 14), (503, 14), (504, 14), (418, 2), (500, 2)];
+        let table = [
+            (400, 13),
+            (401, 16),
+            (403, 7),
+            (404, 12),
+            (429, 14),
+            (502, 14),
+            (503, 14),
+            (504, 14),
+            (418, 2),
+            (500, 2),
+        ];
         for (status, expected) in table {
             assert_eq!(grpc_status(StatusCode::from_u16(status).expect("a status")), expected, "{status}");
         }

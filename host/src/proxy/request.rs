@@ -116,7 +116,10 @@ mod tests {
     #[test]
     fn the_path_is_taken_as_it_stands() {
         let path = |target| judge("GET", target, &[("host", "a")]).map(|head| head.path.to_string());
-        assert_eq!(path("/document/v1/a/b/docid/https%3A%2F%2Fx?q=/..").as_deref(), Ok("/document/v1/a/b/docid/https%3A%2F%2Fx?q=/.."));
+        assert_eq!(
+            path("/document/v1/a/b/docid/https%3A%2F%2Fx?q=/..").as_deref(),
+            Ok("/document/v1/a/b/docid/https%3A%2F%2Fx?q=/..")
+        );
         assert_eq!(path("*").as_deref(), Ok("*"));
         assert_eq!(path("http://a").as_deref(), Ok("/"));
     }

@@ -19,4 +19,3 @@ pub(super) async fn serve(
 
 /// One TLS record (RFC 8446 section 5.1).
 const BUFFER: usize = 16 * 1024;
-

@@ -6,10 +6,10 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
+use http::HeaderValue;
+use http::header::HOST;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, Uri};
-use http::header::HOST;
-use http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
@@ -190,8 +190,7 @@ impl Idle {
 impl RequestHead {
     /// Origin form with `Host` first (RFC 9112 section 3.2).
     fn into_http1(self, body: Filtered) -> Result<Request<Filtered>, UpstreamError> {
-        let host =
-            HeaderValue::from_str(self.authority.as_str()).map_err(|_| UpstreamError::Authority)?;
+        let host = HeaderValue::from_str(self.authority.as_str()).map_err(|_| UpstreamError::Authority)?;
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.uri_mut() = Uri::from(self.path);

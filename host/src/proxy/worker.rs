@@ -125,7 +125,10 @@ pub fn work(setup: Setup, listener: TcpListener, ready: impl FnOnce(Result<(), W
     }
 }
 
-fn begin(listener: TcpListener, generation: &Generation) -> Result<(Runtime, Listener, Rc<Site>), WorkerError> {
+fn begin(
+    listener: TcpListener,
+    generation: &Generation,
+) -> Result<(Runtime, Listener, Rc<Site>), WorkerError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(WorkerError::Io)?;
     let site = Site::start(generation).map_err(WorkerError::Start)?;
     let listener = {

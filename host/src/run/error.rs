@@ -70,11 +70,13 @@ impl fmt::Display for RunError {
         match self {
             Self::PolicyFile(error) => write!(formatter, "policy: {error}"),
             Self::PolicyEncoding(path) => {
-                write!(formatter, "policy: `{}` is not UTF-8; save it as UTF-8", path.display().to_string().escape_debug())
+                write!(
+                    formatter,
+                    "policy: `{}` is not UTF-8; save it as UTF-8",
+                    path.display().to_string().escape_debug()
+                )
             }
-            Self::Policy { path, error } => {
-                write!(formatter, "policy: `{}` {error}", path.display().to_string().escape_debug())
-            }
+            Self::Policy { path, error } => formatter.write_str(&error.in_file(path)),
             Self::Credentials(error) => error.fmt(formatter),
             Self::Tls(error) => error.fmt(formatter),
             Self::Filter(error) => error.fmt(formatter),

@@ -1,5 +1,6 @@
 //! Policy and files, read as one.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use peergate_policy::Policy;
@@ -16,7 +17,7 @@ use crate::wasm::{Filter, Worker};
 /// # Errors
 /// The first thing that is wrong; nothing of what was read is kept then.
 pub(super) fn load(settings: &Settings) -> Result<Generation, RunError> {
-    let text = read_policy(settings)?;
+    let text = read_policy(&settings.policy)?;
     let refused = |error| RunError::Policy { path: settings.policy.clone(), error };
     let policy = Policy::parse(&text).map_err(refused)?;
     let files = policy.files().require(&text).map_err(refused)?;
@@ -32,8 +33,7 @@ pub(super) fn load(settings: &Settings) -> Result<Generation, RunError> {
         None => Filter::embedded(),
     }
     .map_err(RunError::Filter)?;
-    // The document goes to the filter as it was read, not as we understood it.
-    let configuration: Arc<str> = format!(r#"{{"endpoint":"peer","policy":{text}}}"#).into();
+    let configuration = configuration(&text);
     Worker::start(&filter, &configuration).map_err(RunError::Start)?;
     for warning in policy.warnings() {
         warn!("policy: {warning}");
@@ -41,7 +41,30 @@ pub(super) fn load(settings: &Settings) -> Result<Generation, RunError> {
     Ok(Generation { tls, filter, configuration })
 }
 
-fn read_policy(settings: &Settings) -> Result<String, RunError> {
-    let bytes = files::read(&settings.policy, Audience::Everybody).map_err(RunError::PolicyFile)?;
-    String::from_utf8(bytes).map_err(|_| RunError::PolicyEncoding(settings.policy.clone()))
+/// Whether [`run`](super::run) would take a policy, with all that it names, or a proxy with filter.wasm would.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check(path: &Path, for_host: bool) -> Result<Policy, RunError> {
+    let text = read_policy(path)?;
+    let refused = |error| RunError::Policy { path: path.to_owned(), error };
+    let policy = Policy::parse(&text).map_err(refused)?;
+    if for_host {
+        let credentials =
+            Credentials::load(&policy.files().require(&text).map_err(refused)?).map_err(RunError::Credentials)?;
+        tls::server_config(credentials, policy.accepted_ciphers(), policy.accepted_protocols(), ALPN)
+            .map_err(RunError::Tls)?;
+    }
+    Worker::start(&Filter::embedded().map_err(RunError::Filter)?, &configuration(&text)).map_err(RunError::Start)?;
+    Ok(policy)
+}
+
+/// The document goes to the filter as it was read, not as we understood it.
+fn configuration(policy: &str) -> Arc<str> {
+    format!(r#"{{"endpoint":"peer","policy":{policy}}}"#).into()
+}
+
+fn read_policy(path: &Path) -> Result<String, RunError> {
+    let bytes = files::read(path, Audience::Everybody).map_err(RunError::PolicyFile)?;
+    String::from_utf8(bytes).map_err(|_| RunError::PolicyEncoding(path.to_owned()))
 }

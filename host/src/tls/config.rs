@@ -38,7 +38,10 @@ impl fmt::Display for TlsError {
                 "`accepted-ciphers` and `accepted-protocols` leave nothing to agree on: {error}"
             ),
             Self::Verifier(error) => {
-                write!(formatter, "`files`: clients cannot be verified: {error}; check `ca-certificates` and `crls`")
+                write!(
+                    formatter,
+                    "`files`: clients cannot be verified: {error}; check `ca-certificates` and `crls`"
+                )
             }
         }
     }

@@ -13,6 +13,7 @@ use wasmtime::{
 };
 
 use super::calls;
+use super::clock::Clock;
 use super::compiler;
 use super::deadline::TICK;
 use super::engine;
@@ -130,7 +131,7 @@ fn exports_function(module: &Module, name: &str) -> bool {
 }
 
 fn unknown_imports(linker: &Linker<Host>, module: &Module) -> Vec<String> {
-    let mut store = Store::new(module.engine(), Host::new("".into(), Default::default(), Arc::default()));
+    let mut store = Store::new(module.engine(), Host::new("".into(), Clock::System, Default::default(), Arc::default()));
     module
         .imports()
         .filter(|import| linker.get_by_import(&mut store, import).is_none())

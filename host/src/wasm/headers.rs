@@ -193,7 +193,7 @@ mod tests {
             assert_eq!(decode(&whole[..cut]), Err(Status::BadArgument), "cut at {cut}");
         }
         assert_eq!(decode(&[0xff; 64]), Err(Status::BadArgument));
-        let mut huge = whole.clone();
+        let mut huge = whole;
         huge[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(decode(&huge), Err(Status::BadArgument));
     }

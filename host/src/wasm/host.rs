@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
 
+use super::clock::Clock;
 use super::context::Contexts;
 use super::deadline::{Deadline, START};
 use super::journal::Journal;
@@ -26,6 +27,7 @@ pub(super) struct Host {
     pub(super) contexts: Contexts,
     /// What filters read as plugin configuration.
     pub(super) configuration: Rc<str>,
+    pub(super) clock: Clock,
     pub(super) journal: Journal,
     pub(super) metrics: Rc<RefCell<Metrics>>,
     pub(super) shared: Arc<SharedData>,
@@ -39,6 +41,7 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn new(
         configuration: Rc<str>,
+        clock: Clock,
         metrics: Rc<RefCell<Metrics>>,
         shared: Arc<SharedData>,
     ) -> Self {
@@ -55,6 +58,7 @@ impl Host {
             deadline: Deadline::new(START),
             contexts: Contexts::new(),
             configuration,
+            clock,
             journal: Journal::recording(),
             metrics,
             shared,

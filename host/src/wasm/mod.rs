@@ -6,6 +6,7 @@
 
 mod calls;
 mod certificate;
+mod clock;
 mod compiler;
 mod connection;
 mod context;
@@ -32,6 +33,7 @@ mod vm;
 mod worker;
 
 pub use certificate::PeerCertificate;
+pub use clock::Clock;
 pub use connection::{Connection, Tls};
 pub use error::{FilterError, StartError};
 pub use filter::{Filter, compile};

@@ -17,20 +17,27 @@ pub(super) struct SharedData {
 
 #[derive(Debug, Default)]
 struct Inner {
-    values: HashMap<Box<[u8]>, (Arc<[u8]>, u32)>,
+    values: HashMap<Box<[u8]>, Entry>,
     bytes: usize,
     last_cas: u32,
 }
 
+#[derive(Clone, Debug)]
+struct Entry {
+    value: Arc<[u8]>,
+    cas: u32,
+}
+
 impl SharedData {
     pub(super) fn value(&self, key: &[u8]) -> Result<(Arc<[u8]>, u32), Status> {
-        self.lock().values.get(key).cloned().ok_or(Status::NotFound)
+        let entry = self.lock().values.get(key).cloned().ok_or(Status::NotFound)?;
+        Ok((entry.value, entry.cas))
     }
 
     /// Writes unless `cas` is a number other than the current one.
     pub(super) fn insert(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), Status> {
         let mut inner = self.lock();
-        let known = inner.values.get(key).map(|(value, cas)| (key.len() + value.len(), *cas));
+        let known = inner.values.get(key).map(|entry| (key.len() + entry.value.len(), entry.cas));
         if let Some((_, current)) = known
             && cas != 0
             && cas != current
@@ -44,7 +51,7 @@ impl SharedData {
         inner.bytes = bytes;
         inner.last_cas = inner.last_cas.checked_add(1).unwrap_or(1);
         let cas = inner.last_cas;
-        inner.values.insert(key.into(), (value.into(), cas));
+        inner.values.insert(key.into(), Entry { value: value.into(), cas });
         Ok(())
     }
 

@@ -13,27 +13,33 @@ pub(super) const DECISION: &[u8] = b"peergate.decision";
 /// What one context stored. Few keys, so a list.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
-    entries: Vec<(Box<[u8]>, Arc<[u8]>)>,
+    entries: Vec<Entry>,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Box<[u8]>,
+    value: Arc<[u8]>,
 }
 
 impl Stored {
     pub(super) fn value(&self, key: &[u8]) -> Option<&Arc<[u8]>> {
-        self.entries.iter().find(|(other, _)| **other == *key).map(|(_, value)| value)
+        self.entries.iter().find(|entry| *entry.key == *key).map(|entry| &entry.value)
     }
 
     /// Stores a value; the last one under a key counts.
     pub(super) fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Status> {
-        let known = self.entries.iter().position(|(other, _)| **other == *key);
-        let before = known.map_or(0, |index| key.len() + self.entries[index].1.len());
+        let known = self.entries.iter().position(|entry| *entry.key == *key);
+        let before = known.map_or(0, |index| key.len() + self.entries[index].value.len());
         let bytes = self.bytes - before + key.len() + value.len();
         if bytes > MAX_BYTES {
             return Err(Status::BadArgument);
         }
         self.bytes = bytes;
         match known {
-            Some(index) => self.entries[index].1 = value.into(),
-            None => self.entries.push((key.into(), value.into())),
+            Some(index) => self.entries[index].value = value.into(),
+            None => self.entries.push(Entry { key: key.into(), value: value.into() }),
         }
         Ok(())
     }

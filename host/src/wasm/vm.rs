@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
 
+use super::clock::Clock;
 use super::connection::Connection;
 use super::context::{Context, MapType, Root};
 use super::deadline::{DECISION, Deadline, START, TICKS, thread_cpu_time};
@@ -31,11 +32,12 @@ impl Vm {
     pub(super) fn start(
         filter: &Filter,
         configuration: &Rc<str>,
+        clock: Clock,
         metrics: &Rc<RefCell<Metrics>>,
     ) -> Result<Self, StartError> {
         let size = u32::try_from(configuration.len())
             .map_err(|_| StartError::Instantiate("the configuration exceeds 4 GiB".to_owned()))?;
-        let host = Host::new(Rc::clone(configuration), Rc::clone(metrics), filter.shared());
+        let host = Host::new(Rc::clone(configuration), clock, Rc::clone(metrics), filter.shared());
         let mut store = Store::new(filter.engine(), host);
         store.limiter(|host| &mut host.limits);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().deadline.look(thread_cpu_time())));

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::clock::Clock;
 use super::connection::Connection;
 use super::error::{Fault, StartError};
 use super::filter::Filter;
@@ -22,6 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub struct Worker {
     filter: Filter,
     configuration: Rc<str>,
+    clock: Clock,
     metrics: Rc<RefCell<Metrics>>,
     slot: RefCell<Slot>,
     restarts: Cell<u64>,
@@ -41,12 +43,21 @@ impl Worker {
     ///
     /// Fails when the filter refuses the configuration, traps, or takes more than 2 s of CPU time.
     pub fn start(filter: &Filter, configuration: &str) -> Result<Self, StartError> {
+        Self::start_at(filter, configuration, Clock::System)
+    }
+
+    /// As [`Worker::start`], with a clock of its own.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub fn start_at(filter: &Filter, configuration: &str, clock: Clock) -> Result<Self, StartError> {
         let configuration = Rc::from(configuration);
         let metrics = Rc::default();
-        let vm = Box::new(Vm::start(filter, &configuration, &metrics)?);
+        let vm = Box::new(Vm::start(filter, &configuration, clock, &metrics)?);
         Ok(Self {
             filter: filter.clone(),
             configuration,
+            clock,
             metrics,
             slot: RefCell::new(Slot { vm: Some(vm), generation: 0, pause: FIRST_PAUSE, not_before: None }),
             restarts: Cell::new(0),
@@ -115,7 +126,7 @@ impl Worker {
         if slot.not_before.is_some_and(|time| Instant::now() < time) {
             return Err(Fault::Unavailable);
         }
-        match Vm::start(&self.filter, &self.configuration, &self.metrics) {
+        match Vm::start(&self.filter, &self.configuration, self.clock, &self.metrics) {
             Ok(vm) => {
                 slot.generation += 1;
                 slot.pause = FIRST_PAUSE;

@@ -5,7 +5,12 @@ fn pairs(fields: &[(&str, &str)]) -> HeaderPairs {
 }
 
 fn head() -> HeaderPairs {
-    pairs(&[(":authority", "a.example:8080"), (":path", "/x?y=%2F"), (":method", "POST"), (":scheme", "https")])
+    pairs(&[
+        (":authority", "a.example:8080"),
+        (":path", "/x?y=%2F"),
+        (":method", "POST"),
+        (":scheme", "https"),
+    ])
 }
 
 fn with(fields: &[(&str, &str)]) -> HeaderPairs {
@@ -36,7 +41,8 @@ fn host_is_the_authority_and_never_a_second_field() {
 
 #[test]
 fn framing_is_not_the_filters() {
-    let fields = [("content-length", "7"), ("transfer-encoding", "chunked"), ("connection", "x"), ("expect", "1")];
+    let fields =
+        [("content-length", "7"), ("transfer-encoding", "chunked"), ("connection", "x"), ("expect", "1")];
     let length = Some(HeaderValue::from_static("3"));
     let request = RequestHead::from_pairs(with(&fields), length).expect("a request");
     assert_eq!(trailers_to_pairs(&request.headers), pairs(&[("content-length", "3")]));

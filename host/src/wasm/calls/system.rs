@@ -1,6 +1,6 @@
 //! The clock and the tick.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use wasmtime::{Caller, Linker};
 
@@ -27,11 +27,6 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 }
 
 fn time(guest: &mut Guest<'_>, time_at: u32) -> Result<(), Refusal> {
-    Ok(guest.write_u64(time_at, unix_nanoseconds().ok_or(Status::InternalFailure)?)?)
-}
-
-/// Nanoseconds since 1970; `None` when the clock stands before that or after 2554.
-pub(super) fn unix_nanoseconds() -> Option<u64> {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_nanos()).ok()
+    let now = guest.host().clock.unix_nanoseconds().ok_or(Status::InternalFailure)?;
+    Ok(guest.write_u64(time_at, now)?)
 }

@@ -10,7 +10,6 @@ use super::super::guest::{Guest, slice, slice_mut};
 use super::super::host::Host;
 use super::super::journal::Level;
 use super::super::status::Status;
-use super::system::unix_nanoseconds;
 
 /// Filters import it under the final name or the one before it.
 const MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
@@ -105,7 +104,7 @@ fn random(guest: &mut Guest<'_>, bytes: u32, size: u32) -> Result<(), u32> {
 fn time(guest: &mut Guest<'_>, clock: u32, time_at: u32) -> Result<(), u32> {
     static START: OnceLock<Instant> = OnceLock::new();
     let time = match clock {
-        REALTIME => unix_nanoseconds().ok_or(IO)?,
+        REALTIME => guest.host().clock.unix_nanoseconds().ok_or(IO)?,
         MONOTONIC => u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).map_err(|_| IO)?,
         _ => return Err(NOT_SUPPORTED),
     };

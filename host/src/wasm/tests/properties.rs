@@ -11,7 +11,7 @@ use super::{plain, with_tls, worker};
 
 /// A host with an effective context of this kind.
 fn host(root: Root, connection: &Rc<Connection>) -> Host {
-    let mut host = Host::new("{}".into(), Rc::default(), Default::default());
+    let mut host = Host::new("{}".into(), Default::default(), Rc::default(), Default::default());
     let id = host.contexts.open(root, Rc::clone(connection)).unwrap();
     host.contexts.enter(id);
     host

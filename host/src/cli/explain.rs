@@ -1,0 +1,146 @@
+//! `peergate explain`.
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use peergate_host::judge::{Engine, Judgement, PeerJson, Question, Subject};
+use peergate_policy::{Policy, UnixTime};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Which rule matches a peer, or why none does.
+#[derive(Args, Debug)]
+pub(super) struct Explain {
+    /// The policy document
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    #[command(flatten)]
+    subject: SubjectFlags,
+    /// Request method
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// Request path
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    path: String,
+    /// Kind of endpoint
+    #[arg(long, value_enum, default_value_t = EndpointWord::Peer)]
+    endpoint: EndpointWord,
+    /// Request header, `Name: value`; may be repeated
+    #[arg(long = "header", value_name = "HEADER", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// The time that is now, such as 2026-01-01T00:00:00Z [default: the clock]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    now: Option<UnixTime>,
+    /// Who answers: filter.wasm, or the engine compiled into this program
+    #[arg(long, value_enum, default_value_t = EngineWord::Wasm)]
+    engine: EngineWord,
+    /// How the answer is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct SubjectFlags {
+    /// The peer's certificate
+    #[arg(long, value_name = "PEM")]
+    cert: Option<PathBuf>,
+    /// The peer's names, as `{"cn": null, "san_dns": [], "san_uri": [], "san_ip": []}`
+    #[arg(long, value_name = "JSON")]
+    peer: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EndpointWord {
+    Peer,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum EngineWord {
+    Wasm,
+    Native,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl EngineWord {
+    pub(super) fn engine(self) -> Result<Engine, Box<dyn Error>> {
+        Ok(match self {
+            Self::Wasm => Engine::embedded_filter()?,
+            Self::Native => Engine::Native,
+        })
+    }
+}
+
+impl Explain {
+    pub(super) fn execute(self) -> ExitCode {
+        match self.judge() {
+            Ok(judgement) => {
+                match self.format {
+                    Format::Text => print!("{judgement}"),
+                    Format::Json => println!("{}", judgement.to_json()),
+                }
+                ExitCode::from(u8::from(!judgement.allows()))
+            }
+            Err(error) => {
+                eprintln!("peergate: {error}");
+                ExitCode::from(2)
+            }
+        }
+    }
+
+    fn judge(&self) -> Result<Judgement, Box<dyn Error>> {
+        let EndpointWord::Peer = self.endpoint;
+        let unreadable = |error| format!("cannot read `{}`: {error}", self.policy.display());
+        let policy = fs::read_to_string(&self.policy).map_err(unreadable)?;
+        Policy::parse(&policy).map_err(|error| error.in_file(&self.policy))?;
+        let headers = self.headers.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()));
+        let question = Question {
+            policy: &policy,
+            subject: &self.subject.read()?,
+            method: &self.method,
+            path: &self.path,
+            headers: headers.collect(),
+            now: self.now.unwrap_or_else(|| UnixTime(OffsetDateTime::now_utc().unix_timestamp())),
+        };
+        Ok(self.engine.engine()?.judge(&question)?)
+    }
+}
+
+impl SubjectFlags {
+    fn read(&self) -> Result<Subject, Box<dyn Error>> {
+        match (&self.cert, &self.peer) {
+            (Some(path), _) => Ok(Subject::from_pem_file(path)?),
+            (None, Some(json)) => {
+                let peer: Option<PeerJson> = serde_json::from_str(json).map_err(|error| format!("--peer: {error}"))?;
+                Ok(peer.map_or(Subject::Nobody, Subject::from))
+            }
+            (None, None) => Ok(Subject::Nobody),
+        }
+    }
+}
+
+/// Arguments are seen by every user of the machine, so no secret may be one.
+fn header(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once(':').ok_or("expected `Name: value`")?;
+    let name = name.trim().to_ascii_lowercase();
+    match name.as_str() {
+        "" => Err("expected `Name: value`"),
+        "authorization" | "proxy-authorization" | "cookie" => Err("secrets are never arguments"),
+        _ => Ok((name, value.trim().to_owned())),
+    }
+}
+
+fn time(text: &str) -> Result<UnixTime, &'static str> {
+    match OffsetDateTime::parse(text, &Rfc3339) {
+        Ok(time) => Ok(UnixTime(time.unix_timestamp())),
+        Err(_) => Err("expected a time such as 2026-01-01T00:00:00Z"),
+    }
+}

@@ -1,0 +1,13 @@
+//! One question to the engine, as `peergate explain` and `peergate test` ask it: would this peer be admitted?
+
+mod case_error;
+mod case_file;
+mod engine;
+mod judgement;
+mod subject;
+
+pub use case_error::{CaseFault, CaseFileError};
+pub use case_file::{CaseFile, CaseReport, Verdict};
+pub use engine::{Engine, EngineError, Question};
+pub use judgement::Judgement;
+pub use subject::{PeerJson, Subject, SubjectError};
