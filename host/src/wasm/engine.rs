@@ -14,9 +14,6 @@ pub fn config() -> Config {
         // A trap is answered by a denial and a fresh VM; nobody reads its frames.
         .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
-        .native_unwind_info(false)
-        .memory_reservation(64 << 20)
-        .memory_reservation_for_growth(0)
-        .memory_may_move(false);
+        .native_unwind_info(false);
     config
 }

@@ -18,7 +18,8 @@ use super::compiler;
 use super::deadline::TICK;
 use super::engine;
 use super::error::FilterError;
-use super::host::{Host, MEMORY_LIMIT, TABLE_LIMIT};
+use super::host::Host;
+use super::limits;
 use super::shared::SharedData;
 
 /// Page-aligned, so that loading copies whole pages.
@@ -131,7 +132,8 @@ fn exports_function(module: &Module, name: &str) -> bool {
 }
 
 fn unknown_imports(linker: &Linker<Host>, module: &Module) -> Vec<String> {
-    let mut store = Store::new(module.engine(), Host::new("".into(), Clock::System, Default::default(), Arc::default()));
+    let mut store =
+        Store::new(module.engine(), Host::new("".into(), Clock::System, Default::default(), Arc::default()));
     module
         .imports()
         .filter(|import| linker.get_by_import(&mut store, import).is_none())
@@ -164,8 +166,8 @@ fn pooled() -> wasmtime::Result<Engine> {
         .total_memories(vms)
         .total_tables(vms)
         .max_unused_warm_slots(4)
-        .max_memory_size(MEMORY_LIMIT)
-        .table_elements(TABLE_LIMIT);
+        .max_memory_size(limits::MEMORY)
+        .table_elements(limits::TABLE);
     let mut config = engine::config();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)

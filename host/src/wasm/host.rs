@@ -5,24 +5,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
+use wasmtime::{Memory, TypedFunc};
 
 use super::clock::Clock;
 use super::context::Contexts;
 use super::deadline::{Deadline, START};
 use super::journal::Journal;
+use super::limits::Limits;
 use super::metrics::Metrics;
 use super::shared::SharedData;
 
-/// Linear memory of one VM in bytes. A filter that wants more is trapped.
-pub(super) const MEMORY_LIMIT: usize = 64 << 20;
-
-/// Entries of one VM's table; the Rust SDK's filters use some hundreds.
-pub(super) const TABLE_LIMIT: usize = 20_000;
-
 /// The data of a VM's store.
 pub(super) struct Host {
-    pub(super) limits: StoreLimits,
+    pub(super) limits: Limits,
     pub(super) deadline: Deadline,
     pub(super) contexts: Contexts,
     /// What filters read as plugin configuration.
@@ -45,16 +40,8 @@ impl Host {
         metrics: Rc<RefCell<Metrics>>,
         shared: Arc<SharedData>,
     ) -> Self {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(MEMORY_LIMIT)
-            .table_elements(TABLE_LIMIT)
-            .instances(1)
-            .memories(1)
-            .tables(1)
-            .trap_on_grow_failure(true)
-            .build();
         Self {
-            limits,
+            limits: Limits,
             deadline: Deadline::new(START),
             contexts: Contexts::new(),
             configuration,

@@ -19,6 +19,7 @@ mod guest;
 mod headers;
 mod host;
 mod journal;
+mod limits;
 mod metrics;
 mod property;
 mod shared;

@@ -1,7 +1,5 @@
 //! What host functions answer.
 
-use std::fmt;
-
 /// The statuses of the proxy-wasm ABI that this host uses. The Rust SDK holds a status in a closed enum without 5, 6, 9,
 /// 11 and 12, so no function answers those to a sound filter: [`Status::InvalidMemoryAccess`] is seen only by one
 /// whose own pointers are wrong.
@@ -35,12 +33,6 @@ impl From<Status> for Refusal {
 impl From<wasmtime::Error> for Refusal {
     fn from(error: wasmtime::Error) -> Self {
         Self::Trap(error)
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "status {}", *self as u32)
     }
 }
 

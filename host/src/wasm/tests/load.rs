@@ -97,6 +97,14 @@ fn a_filter_that_fails_to_start_is_stopped() {
     let start = start_error(&format!("{CREATE} (func $main (unreachable)) (start $main)"));
     assert!(matches!(start, StartError::Instantiate(_)), "{start}");
 
+    let growing = start_error(&format!(
+        r#"{CREATE} (func (export "_initialize") (drop (memory.grow (i32.const 1023))))"#
+    ));
+    assert_eq!(
+        growing.to_string(),
+        "the filter failed to start: the filter wants more than 64 MiB of memory"
+    );
+
     let big = wat::parse_str(format!(
         r#"(module (memory (export "memory") 1025) (func (export "proxy_abi_version_0_2_1")) {CREATE})"#
     ));
