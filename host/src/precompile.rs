@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use crate::wasm;
+use crate::wasm::{self, FilterError};
 
 /// Why nothing was compiled.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub enum PrecompileError {
         /// The input.
         path: PathBuf,
         /// What the engine said.
-        reason: String,
+        source: FilterError,
     },
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for PrecompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, source } => write!(f, "`{}`: {source}", path.display()),
-            Self::Compile { path, reason } => write!(f, "`{}` does not compile: {reason}", path.display()),
+            Self::Compile { path, source } => write!(f, "`{}`: {source}", path.display()),
         }
     }
 }
@@ -40,8 +40,8 @@ impl std::error::Error for PrecompileError {}
 /// Compiles `input` (wasm) into `output` (native code of this machine), which appears whole or not at all.
 pub fn precompile(input: &Path, output: &Path) -> Result<(), PrecompileError> {
     let wasm = fs::read(input).map_err(|source| file_error(input, source))?;
-    let native = wasm::compile(&wasm)
-        .map_err(|reason| PrecompileError::Compile { path: input.to_owned(), reason: reason.to_string() })?;
+    let native =
+        wasm::compile(&wasm).map_err(|source| PrecompileError::Compile { path: input.to_owned(), source })?;
     write(output, &native).map_err(|source| file_error(output, source))
 }
 
