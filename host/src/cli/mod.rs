@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod demo;
 mod explain;
 mod pki;
 mod precompile;
@@ -23,6 +24,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Serve: terminate TLS, let the filter decide, forward what it admits
     Run(run::Run),
+    /// Show real clients being admitted and refused
+    Demo(demo::Demo),
     /// Check a policy and the files it names
     Check(check::Check),
     /// Tell which rule matches a peer, or why none does
@@ -41,6 +44,7 @@ impl Cli {
     pub(crate) fn execute(self) -> ExitCode {
         match self.command {
             Command::Run(command) => command.execute(),
+            Command::Demo(command) => command.execute(),
             Command::Check(command) => command.execute(),
             Command::Explain(command) => command.execute(),
             Command::Test(command) => command.execute(),

@@ -129,6 +129,7 @@ impl Listener {
             json!({
                 "stat_prefix": self.name,
                 "forward_client_cert_details": "SANITIZE",
+                "access_log": [access_log()],
                 "route_config": {"name": self.name, "virtual_hosts": hosts},
                 "http_filters": filters,
                 // Trailers of HTTP/1.1 are dropped without this.
@@ -210,6 +211,16 @@ impl ServerTls {
             "common_tls_context": common,
         }))
     }
+}
+
+/// One line per request on stdout, with what the filter says about its decision.
+fn access_log() -> Value {
+    let format = "access %DOWNSTREAM_REMOTE_ADDRESS% %FILTER_STATE(wasm.peergate.decision:PLAIN)%\n";
+    typed(
+        "stdout",
+        "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+        json!({"log_format": {"text_format_source": {"inline_string": format}}}),
+    )
 }
 
 fn set_filter_state(kind: &str, hook: &str) -> Value {

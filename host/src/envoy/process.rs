@@ -55,7 +55,7 @@ impl Envoy {
             .arg(config)
             .arg("--admin-address-path")
             .arg(&admin_file)
-            .args(["--concurrency", "1", "--use-dynamic-base-id"])
+            .args(["--concurrency", "1", "--use-dynamic-base-id", "--file-flush-interval-msec", "100"])
             .args(["--log-level", "warning", "--component-log-level", "wasm:info"])
             .stdin(Stdio::null())
             .stdout(output)

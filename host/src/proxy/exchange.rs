@@ -53,7 +53,7 @@ impl Exchange {
                 if drainable {
                     discard(body);
                 }
-                reply.map(|body| Either::Right(Full::new(body)))
+                (*reply).map(|body| Either::Right(Full::new(body)))
             }
         };
         Ok(response.map(|body| ResponseBody::new(body, in_flight)))
@@ -78,7 +78,7 @@ impl Exchange {
             }
         };
         let asked = Asked { method: head.method.as_str(), path: head.path.path() };
-        let status = judged.as_ref().err().map(Response::status);
+        let status = judged.as_ref().err().map(|reply| reply.status());
         self.audit.request(self.connection.source, asked, status, stream.decision());
         Ok(Judged { head: judged?, stream: Rc::new(RefCell::new(stream)), dialect })
     }
@@ -101,7 +101,7 @@ impl Exchange {
                 dialect.error(StatusCode::BAD_GATEWAY)
             }
         };
-        reply.map(|body| Either::Right(Full::new(body)))
+        (*reply).map(|body| Either::Right(Full::new(body)))
     }
 
     fn judge_response(

@@ -8,7 +8,7 @@ use super::headers;
 use crate::wasm::LocalReply;
 
 /// A local reply before it has a body type.
-pub(super) type Reply = Response<Bytes>;
+pub(super) type Reply = Box<Response<Bytes>>;
 
 /// How the client wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Dialect {
                 (StatusCode::OK, Vec::new())
             }
         };
-        let mut response = Response::new(Bytes::from(body));
+        let mut response = Box::new(Response::new(Bytes::from(body)));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response

@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls_pki_types::CertificateRevocationListDer;
 
 use super::gate::Gate;
 use crate::files::Credentials;
@@ -19,8 +21,8 @@ pub enum TlsError {
     NoCipher,
     /// None of `accepted-protocols` is supported.
     NoProtocol,
-    /// The accepted ciphers belong to versions that are not accepted, or no cipher suits the key.
-    Inconsistent(rustls::Error),
+    /// The accepted ciphers belong to versions that are not accepted.
+    Inconsistent,
     /// Authorities or revocation lists that no client could be checked against.
     Verifier(VerifierBuilderError),
 }
@@ -33,9 +35,8 @@ impl fmt::Display for TlsError {
             }
             Self::NoProtocol => formatter
                 .write_str("`accepted-protocols`: none is supported; supported are TLSv1.2 and TLSv1.3"),
-            Self::Inconsistent(error) => write!(
-                formatter,
-                "`accepted-ciphers` and `accepted-protocols` leave nothing to agree on: {error}"
+            Self::Inconsistent => formatter.write_str(
+                "`accepted-ciphers` has no cipher suite of a version in `accepted-protocols`; add one of TLSv1.2 or TLSv1.3",
             ),
             Self::Verifier(error) => {
                 write!(
@@ -64,14 +65,11 @@ pub fn server_config(
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(provider(accepted_ciphers)?);
     let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(credentials.authorities), Arc::clone(&provider))
-            .with_crls(credentials.revocation_lists)
-            .enforce_revocation_expiration()
-            .build()
+        chain_verifier(credentials.authorities, credentials.revocation_lists, Arc::clone(&provider))
             .map_err(TlsError::Verifier)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions(accepted_protocols)?)
-        .map_err(TlsError::Inconsistent)?
+        .map_err(|_| TlsError::Inconsistent)?
         .with_client_cert_verifier(Arc::new(Gate::new(verifier)))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.identity)));
     // INVARIANT: no resumption and no early data. A resumed session skips the verifier, and with it the filter.
@@ -80,6 +78,18 @@ pub fn server_config(
     config.max_early_data_size = 0;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
+}
+
+/// Certificate required, chain to an authority. With revocation lists, what no current list covers is refused.
+pub(super) fn chain_verifier(
+    authorities: RootCertStore,
+    revocation_lists: Vec<CertificateRevocationListDer<'static>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+    WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
+        .with_crls(revocation_lists)
+        .enforce_revocation_expiration()
+        .build()
 }
 
 fn provider(accepted: &[String]) -> Result<CryptoProvider, TlsError> {
