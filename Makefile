@@ -51,6 +51,7 @@ clippy: wasm
 
 deny: target/tools/bin/cargo-deny ## bans, licences and sources of dependencies
 	$(call timed,deny,target/tools/bin/cargo-deny --locked check bans licenses sources)
+	$(call timed,deny for the filter,target/tools/bin/cargo-deny --manifest-path filter/plugin/Cargo.toml --locked --exclude-dev --config filter/plugin/deny.toml check bans)
 
 audit: target/tools/bin/cargo-deny ## known vulnerabilities; needs the advisory database
 	@target/tools/bin/cargo-deny check advisories
