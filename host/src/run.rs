@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -54,6 +55,7 @@ pub fn run(settings: &Settings) -> Result<(), RunError> {
 async fn serve(settings: &Settings) -> Result<(), RunError> {
     // Before the first line that says we are ready: whoever reads it may send a signal at once.
     let mut signals = Signals::catch().map_err(RunError::Runtime)?;
+    raise_descriptor_limit();
     let generation = generation::load(settings)?;
     let (orders, _) = watch::channel(Orders { generation, draining: false });
     let (address, mut ended) = start_workers(settings, &orders)?;
@@ -74,6 +76,15 @@ async fn serve(settings: &Settings) -> Result<(), RunError> {
     }
     drain(&orders, &mut ended, &mut signals).await;
     Ok(())
+}
+
+/// As many sockets as the system lets us have: each connection needs two. With fewer, `accept` fails and is tried again.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        warn!(%error, "the limit on open files stays as it is");
+    }
 }
 
 /// Starts all workers and waits until each accepts. The receiver gets a message, or ends, when workers end.

@@ -1,5 +1,7 @@
 //! Bytes of an admitted connection, both ways.
 
+use std::rc::Rc;
+
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 
 use super::activity::{Activity, Watched};
@@ -10,8 +12,10 @@ pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     upstream: &Upstream,
 ) -> Result<(), UpstreamError> {
-    let mut client = Watched::new(stream, Activity::new(false));
-    let mut service = upstream.connect().await?;
+    // Both sides are watched: once the client has ended, only the service's silence tells that the connection idles.
+    let activity = Activity::new(false);
+    let mut service = Watched::new(upstream.connect().await?, Rc::clone(&activity));
+    let mut client = Watched::new(stream, activity);
     // A side that breaks off, or idles too long, ends the other: that is all there is to say about it.
     let _ = copy_bidirectional_with_sizes(&mut client, &mut service, BUFFER, BUFFER).await;
     Ok(())

@@ -50,12 +50,13 @@ pub fn check(path: &Path, for_host: bool) -> Result<Policy, RunError> {
     let refused = |error| RunError::Policy { path: path.to_owned(), error };
     let policy = Policy::parse(&text).map_err(refused)?;
     if for_host {
-        let credentials =
-            Credentials::load(&policy.files().require(&text).map_err(refused)?).map_err(RunError::Credentials)?;
+        let credentials = Credentials::load(&policy.files().require(&text).map_err(refused)?)
+            .map_err(RunError::Credentials)?;
         tls::server_config(credentials, policy.accepted_ciphers(), policy.accepted_protocols(), ALPN)
             .map_err(RunError::Tls)?;
     }
-    Worker::start(&Filter::embedded().map_err(RunError::Filter)?, &configuration(&text)).map_err(RunError::Start)?;
+    Worker::start(&Filter::embedded().map_err(RunError::Filter)?, &configuration(&text))
+        .map_err(RunError::Start)?;
     Ok(policy)
 }
 
