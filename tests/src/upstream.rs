@@ -31,7 +31,7 @@ impl Upstream {
     /// Answers every request with 200 and `upstream`. A path that starts with `/trailers` is answered with the
     /// trailer `x-checksum: 1234`.
     pub fn http() -> Self {
-        Self::serve(|stream, seen| serve_http(stream, seen))
+        Self::serve(serve_http)
     }
 
     /// Sends back every byte.
