@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, io};
 
-use super::error::FilterError;
+use super::error::{FilterError, NOT_COMPILED};
 
 /// A filter of 300 KiB compiles in a fifth of a second.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ fn run(program: &Path, wasm: &[u8], patience: Duration) -> Result<Vec<u8>, Filte
         .map_err(|error| failed(&error))?;
     match wait(&mut child, patience).map_err(|error| failed(&error))? {
         Some(status) if status.success() => fs::read(&output).map_err(|error| failed(&error)),
-        Some(status) => Err(FilterError::Compiler(complaint_or(&complaint, status))),
+        Some(status) => Err(quoted(&complaint, status)),
         None => Err(FilterError::Compiler(format!("it took more than {patience:?}"))),
     }
 }
@@ -64,13 +64,18 @@ fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>>
     }
 }
 
-fn complaint_or(path: &Path, status: ExitStatus) -> String {
+/// What the child said, on one line: the engine's reason where it got that far.
+fn quoted(complaint: &Path, status: ExitStatus) -> FilterError {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_COMPLAINT).read_to_end(&mut bytes));
+    let read = File::open(complaint).and_then(|file| file.take(MAX_COMPLAINT).read_to_end(&mut bytes));
     let text = String::from_utf8_lossy(&bytes);
-    match (read, text.lines().next_back()) {
-        (Ok(_), Some(line)) => line.trim().to_owned(),
-        _ => status.to_string(),
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if read.is_err() || text.is_empty() {
+        return FilterError::Compiler(status.to_string());
+    }
+    match text.split_once(NOT_COMPILED) {
+        Some((_, reason)) => FilterError::Compile(reason.trim_start().to_owned()),
+        None => FilterError::Compiler(text),
     }
 }
 
@@ -107,9 +112,18 @@ mod tests {
     #[test]
     fn a_failing_child_is_quoted_and_a_hanging_one_stopped() {
         let directory = tempfile::tempdir().unwrap();
-        let program = script(directory.path(), "echo 'error: not wasm' >&2; exit 2");
+        let program = script(directory.path(), "echo 'no such' >&2; echo '  command' >&2; exit 2");
         let error = run(&program, b"", PATIENCE).unwrap_err();
-        assert_eq!(error.to_string(), "the filter was not compiled: error: not wasm");
+        assert_eq!(error.to_string(), "the filter was not compiled: no such command");
+
+        let refused = FilterError::Compile("not wasm".to_owned());
+        let program = script(directory.path(), &format!("echo 'peergate: `/tmp/in`: {refused}' >&2; exit 2"));
+        let error = run(&program, b"", PATIENCE).unwrap_err();
+        assert_eq!(error.to_string(), refused.to_string());
+
+        let program = script(directory.path(), "exit 3");
+        let error = run(&program, b"", PATIENCE).unwrap_err();
+        assert_eq!(error.to_string(), "the filter was not compiled: exit status: 3");
 
         let program = script(directory.path(), "exec sleep 600");
         let error = run(&program, b"", Duration::from_millis(200)).unwrap_err();

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use wasmtime::Trap;
 
+/// The words before the engine's reason, which the server looks for in what its compiling child says.
+pub(super) const NOT_COMPILED: &str = "the filter does not compile:";
+
 /// Why a filter could not be loaded.
 #[derive(Debug)]
 pub enum FilterError {
@@ -15,6 +18,13 @@ pub enum FilterError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// What is wrong with a filter that came from a file.
+    File {
+        /// The file named by the operator.
+        path: PathBuf,
+        /// What is wrong.
+        error: Box<FilterError>,
     },
     /// The engine cannot run on this machine.
     Engine(String),
@@ -38,8 +48,9 @@ impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read { path, source } => write!(f, "`{}`: {source}", path.display()),
+            Self::File { path, error } => write!(f, "`{}`: {error}", path.display()),
             Self::Engine(reason) => write!(f, "the wasm engine does not start: {reason}"),
-            Self::Compile(reason) => write!(f, "the filter does not compile: {reason}"),
+            Self::Compile(reason) => write!(f, "{NOT_COMPILED} {reason}"),
             Self::Compiler(reason) => write!(f, "the filter was not compiled: {reason}"),
             Self::Load(reason) => write!(f, "the compiled filter does not load: {reason}"),
             Self::Abi => f.write_str(
@@ -62,6 +73,7 @@ impl std::error::Error for FilterError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Read { source, .. } => Some(source),
+            Self::File { error, .. } => Some(error),
             _ => None,
         }
     }

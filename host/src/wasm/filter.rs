@@ -51,7 +51,12 @@ impl Filter {
     /// A filter from a file, compiled by a child process so that this one stays small.
     pub fn from_wasm(path: &Path) -> Result<Self, FilterError> {
         let wasm = fs::read(path).map_err(|source| FilterError::Read { path: path.to_owned(), source })?;
-        let native = compiler::in_child(&wasm)?;
+        Self::compiled_in_child(&wasm)
+            .map_err(|error| FilterError::File { path: path.to_owned(), error: Box::new(error) })
+    }
+
+    fn compiled_in_child(wasm: &[u8]) -> Result<Self, FilterError> {
+        let native = compiler::in_child(wasm)?;
         // SAFETY: our own program made these bytes a moment ago, in a directory only this user can enter.
         unsafe { Self::from_native(&native) }
     }
