@@ -38,12 +38,10 @@ impl fmt::Display for TlsError {
             Self::Inconsistent => formatter.write_str(
                 "`accepted-ciphers` has no cipher suite of a version in `accepted-protocols`; add one of TLSv1.2 or TLSv1.3",
             ),
-            Self::Verifier(error) => {
-                write!(
-                    formatter,
-                    "`files`: clients cannot be verified: {error}; check `ca-certificates` and `crls`"
-                )
+            Self::Verifier(VerifierBuilderError::InvalidCrl(error)) => {
+                write!(formatter, "`files.crls`: {error:?}; a list must be of version 2 with a number (RFC 5280)")
             }
+            Self::Verifier(error) => write!(formatter, "`files.ca-certificates`: {error}; add an authority"),
         }
     }
 }
