@@ -14,7 +14,7 @@ use peergate_host::{
 };
 use peergate_tests::{
     client::Client,
-    commands::{run, spawn},
+    commands::{GET, run, s_client, spawn},
     envoy::{CURRENT, OLD, Running, binary, listener, skipped, start, try_start},
     filter,
     http1::Message,
@@ -117,6 +117,38 @@ fn a_certificate_that_envoy_did_not_verify_is_refused() {
     let self_signed = Credential::self_signed(&node()).expect("a certificate");
     assert_eq!(gate.get(&self_signed).expect("an answer").status(), 403);
     assert_eq!(gate.status(&node()), 200, "verified on the same listener\n{}", gate.envoy.log());
+}
+
+/// Envoy does not verify the certificate of a resumed session, so nothing vouches for it.
+#[test]
+fn a_resumed_session_is_refused() {
+    if skipped("a resumed session is refused") {
+        return;
+    }
+    let pki = Pki::new();
+    let gate = listener(CURRENT, "gate", &pki, Protocol::Http, peer_endpoint(&vespa_example()));
+    let mut bootstrap = Bootstrap { filter: filter(), listeners: vec![gate] }.to_json();
+    let socket = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config";
+    let tls = bootstrap.pointer_mut(socket).and_then(Value::as_object_mut).expect("the TLS context");
+    assert_eq!(
+        tls.insert("disable_stateless_session_resumption".to_owned(), json!(false)),
+        Some(json!(true))
+    );
+    assert_eq!(tls.insert("disable_stateful_session_resumption".to_owned(), json!(false)), Some(json!(true)));
+    let config = pki.file("resuming.json");
+    fs::write(&config, bootstrap.to_string()).expect("the bootstrap");
+    let envoy = Envoy::start_file(&binary(CURRENT), &config, pki.directory(), &root()).expect("Envoy starts");
+    let address = envoy.listener("gate").expect("the listener");
+    let node = pki.peer(&node());
+    for version in ["-tls1_3", "-tls1_2"] {
+        let session = pki.file(&format!("session{version}"));
+        let path = session.to_str().expect("a path");
+        let first = s_client(&pki, address, Some(&node), &[version, "-sess_out", path], GET);
+        assert_eq!(first.status(), Some(200), "{version}\n{}", first.output());
+        let second = s_client(&pki, address, Some(&node), &[version, "-sess_in", path], GET);
+        assert!(second.stdout.contains("\nReused, TLSv1."), "{version}\n{}", second.output());
+        assert_eq!(second.status(), Some(403), "{version}\n{}", second.output());
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::ErrorKind, net::SocketAddr, rc::Rc};
 use peergate_host::{
     envoy::Protocol,
     pki::{Credential, Leaf, fits_certificate, throwaway},
-    wasm::{Connection, Filter, PeerCertificate, Tls, Worker},
+    wasm::{Connection, Filter, Outcome, PeerCertificate, Tls, Worker},
 };
 use peergate_policy::{Decision, PeerIdentity, Policy};
 use peergate_tests::{
@@ -94,6 +94,7 @@ fn the_filter_in_our_host_answers_as_the_engine() {
             assert_eq!(verdict.allow, case.allow, "{}: {decision}", case.name);
             assert_eq!(decision["decision"], if case.allow { "allow" } else { "deny" }, "{}", case.name);
             assert_eq!(decision["matched"], json!(case.matched), "{}: {decision}", case.name);
+            assert_eq!(request_admitted(&worker, &connection(&leaf)), case.allow, "{}", case.name);
         }
     }
 }
@@ -110,8 +111,19 @@ fn hostile_certificates_are_refused_in_our_host() {
     }
 }
 
-fn worker(filter: &Filter, policy: &Value) -> Worker {
-    Worker::start(filter, &peer_endpoint(policy).to_string()).expect("the policy is good")
+fn worker(filter: &Filter, policy: &Value) -> Rc<Worker> {
+    Rc::new(Worker::start(filter, &peer_endpoint(policy).to_string()).expect("the policy is good"))
+}
+
+/// The answer of the HTTP context to a request on this connection.
+fn request_admitted(worker: &Rc<Worker>, connection: &Rc<Connection>) -> bool {
+    let request = [(":authority", "localhost"), (":path", "/"), (":method", "GET"), (":scheme", "https")];
+    let headers = request.map(|(name, value)| (name.into(), value.into()));
+    match worker.open_stream(connection).request_headers(headers.into(), true) {
+        Outcome::Continue(_) => true,
+        Outcome::Reply(reply) if reply.status == 403 => false,
+        other => panic!("neither an admission nor a denial: {other:?}"),
+    }
 }
 
 fn connection(leaf: &[u8]) -> Rc<Connection> {

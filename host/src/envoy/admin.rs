@@ -1,3 +1,5 @@
+//! The admin interface: readiness, and the ports Envoy picked.
+
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},

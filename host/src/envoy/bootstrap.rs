@@ -1,3 +1,5 @@
+//! The bootstrap document.
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},

@@ -1,3 +1,5 @@
+//! The process.
+
 use std::{
     fs::{self, File},
     io,

@@ -1,3 +1,5 @@
+//! An authority, and what it issues.
+
 use std::{
     fs::{self, OpenOptions},
     io::Write,

@@ -1,3 +1,5 @@
+//! The directory that `make pki` writes.
+
 use std::{
     fs::{self, DirBuilder},
     net::{Ipv4Addr, Ipv6Addr},

@@ -1,3 +1,5 @@
+//! What an end-entity certificate shall say.
+
 use std::net::IpAddr;
 
 use peergate_policy::PeerIdentity;

@@ -1,3 +1,5 @@
+//! A certificate around names that came without one.
+
 use peergate_policy::PeerIdentity;
 use rcgen::date_time_ymd;
 use rustls_pki_types::CertificateDer;

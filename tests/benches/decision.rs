@@ -1,0 +1,119 @@
+//! CPU per decision, by number of rules: the engine in this process, and filter.wasm in the host.
+//!
+//! `make bench`. CPU time of this thread, not wall time, so other load disturbs little. `new` is a certificate the
+//! filter has not seen, `known` one whose decision it remembers; `every rule` asks each rule in turn, as a filter
+//! without an index would.
+
+use std::hint::black_box;
+use std::rc::Rc;
+
+use peergate_host::pki::{Credential, Leaf};
+use peergate_host::wasm::{Connection, Filter, PeerCertificate, Tls, Worker};
+use peergate_policy::{Certificate, Policy};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+
+const PEERS: usize = 1_000;
+const ROUNDS: usize = 7;
+
+fn main() {
+    let certificates: Vec<Vec<u8>> = (0..PEERS).map(certificate).collect();
+    println!("{PEERS} peers with 16 names each, median of {ROUNDS} rounds, microseconds of CPU per decision");
+    println!(
+        "{:>7}  {:>12}  {:>12}  {:>12}  {:>12}",
+        "rules", "native", "every rule", "wasm, new", "wasm, known"
+    );
+    for rules in [10, 100, 1_000, 10_000] {
+        let document = policy(rules);
+        let policy = Policy::parse(&document).expect("a valid policy");
+        let identities: Vec<_> = certificates
+            .iter()
+            .map(|der| Certificate::from_der(der).expect("a certificate").identity)
+            .collect();
+        let native = median(|| {
+            identities.iter().for_each(|identity| drop(black_box(policy.authorize(black_box(identity)))));
+        });
+        let naive = median(|| {
+            for identity in &identities {
+                black_box(policy.explain(black_box(identity)).filter(|rule| rule.failed.is_none()).count());
+            }
+        });
+        let (new, known) = filter(&document, &certificates);
+        println!("{rules:>7}  {native:>12.2}  {naive:>12.2}  {new:>12.2}  {known:>12.2}");
+    }
+}
+
+fn certificate(index: usize) -> Vec<u8> {
+    let names = (0..15).map(|other| format!("alias-{other}.node-{index}.example"));
+    let leaf = names
+        .fold(Leaf::new().cn("peer"), |leaf, name| leaf.dns(&name))
+        .dns(&format!("x.tenant-{index}.example"));
+    Credential::self_signed(&leaf).expect("a certificate").leaf().to_vec()
+}
+
+fn policy(rules: usize) -> String {
+    let peers: Vec<_> = (0..rules)
+        .map(|index| {
+            let pattern = format!("*.tenant-{index}.example");
+            json!({"name": format!("tenant-{index}"), "required-credentials": [{"field": "SAN_DNS", "must-match": pattern}]})
+        })
+        .collect();
+    json!({"authorized-peers": peers}).to_string()
+}
+
+/// First with a VM that knows no peer, then with one that knows all of them.
+fn filter(document: &str, certificates: &[Vec<u8>]) -> (f64, f64) {
+    let filter = Filter::embedded().expect("the embedded filter");
+    let configuration = format!(r#"{{"endpoint":"peer","policy":{document}}}"#);
+    let connections: Vec<Rc<Connection>> = certificates.iter().map(|der| connection(der)).collect();
+    let mut worker = None;
+    let mut new = Vec::new();
+    for _ in 0..ROUNDS {
+        let fresh = Worker::start(&filter, &configuration).expect("a VM");
+        new.push(per_peer(|| judge(&fresh, &connections)));
+        worker = Some(fresh);
+    }
+    let worker = worker.expect("at least one round");
+    (middle(new), median(|| judge(&worker, &connections)))
+}
+
+fn judge(worker: &Worker, connections: &[Rc<Connection>]) {
+    for connection in connections {
+        black_box(worker.judge_connection(connection));
+    }
+}
+
+fn connection(der: &[u8]) -> Rc<Connection> {
+    let tls = Tls {
+        version: "TLSv1.3",
+        server_name: None,
+        alpn: None,
+        peer: Some(PeerCertificate::from_der(der)),
+        chain_verified: true,
+    };
+    let address = ([127, 0, 0, 1], 1).into();
+    Rc::new(Connection::new(1, address, address, Some(tls)))
+}
+
+fn median(mut work: impl FnMut()) -> f64 {
+    work();
+    middle((0..ROUNDS).map(|_| per_peer(&mut work)).collect())
+}
+
+/// Microseconds of this thread's CPU for each of [`PEERS`].
+#[expect(clippy::cast_precision_loss, reason = "a printed figure")]
+fn per_peer(work: impl FnOnce()) -> f64 {
+    let before = cpu();
+    work();
+    (cpu() - before) as f64 / 1_000.0 / PEERS as f64
+}
+
+fn middle(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+fn cpu() -> i64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
