@@ -13,7 +13,7 @@ CARGO_DENY  := 0.20.2
 # Times one suite: $(call timed,NAME,COMMAND)
 timed = @start=$$SECONDS; $(2); echo "== $(1): $$((SECONDS - start)) s"
 
-.PHONY: help build wasm pki envoy demo test check fmt clippy deny audit clean tools
+.PHONY: help build wasm pki envoy demo test bench check fmt clippy deny audit clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -39,6 +39,9 @@ demo: build envoy ## real clients, admitted and refused, by our host and by Envo
 test: build pki envoy ## all tests
 	$(call timed,unit,cargo test --release --locked -p peergate-policy -p peergate)
 	$(call timed,suites,cargo test --release --locked -p peergate-tests)
+
+bench: build ## CPU per decision, by number of rules
+	@cargo bench --locked -p peergate-tests --bench decision --profile release
 
 check: fmt clippy deny test ## all that CI runs: fmt, clippy, deny, test
 

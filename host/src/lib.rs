@@ -4,6 +4,7 @@
 //! the filter admitted is forwarded ([`proxy`]). [`run`] holds one generation of policy and credentials ([`files`]).
 
 pub mod audit;
+pub mod clean;
 pub mod demo;
 pub mod envoy;
 pub mod files;

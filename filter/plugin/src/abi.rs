@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::context::{Action, Peer, Root};
+use crate::context::{self, Action, Peer, Root};
 use crate::envoy::{self, Level};
 
 thread_local! {
@@ -62,13 +62,19 @@ extern "C" fn proxy_on_vm_start(_root: u32, _size: usize) -> u32 {
 /// [`REFUSED`] makes Envoy refuse to start, or keep the listener it has.
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_configure(root: u32, _size: usize) -> u32 {
-    CONTEXTS.with_borrow_mut(|contexts| match contexts.roots.get_mut(&root).map(Root::configure) {
-        Some(Ok(())) => ACCEPTED,
-        Some(Err(message)) => {
-            envoy::log(Level::Error, &format!("peergate: configuration refused: {message}"));
-            REFUSED
+    CONTEXTS.with_borrow_mut(|contexts| {
+        let gate = context::configured(contexts.roots.values().filter_map(Root::gate));
+        match (contexts.roots.get_mut(&root), gate) {
+            (Some(root), Ok(gate)) => {
+                root.configure(gate);
+                ACCEPTED
+            }
+            (_, Err(message)) => {
+                envoy::log(Level::Error, &format!("peergate: configuration refused: {message}"));
+                REFUSED
+            }
+            (None, _) => REFUSED,
         }
-        None => REFUSED,
     })
 }
 

@@ -28,18 +28,26 @@ impl Root {
         self.gate.clone()
     }
 
-    pub(crate) fn configure(&mut self) -> Result<(), String> {
-        let bytes = envoy::plugin_configuration()
-            .ok()
-            .flatten()
-            .ok_or("there is none; give the policy as a StringValue of JSON")?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| "not UTF-8; give the policy as a StringValue of JSON, not as a Struct")?;
-        let configuration = Configuration::parse(&text).map_err(|error| error.to_string())?;
-        announce(&configuration);
-        self.gate = Some(Rc::new(Gate::new(configuration)));
-        Ok(())
+    pub(crate) fn configure(&mut self, gate: Rc<Gate>) {
+        self.gate = Some(gate);
     }
+}
+
+/// The gate for the configuration that the proxy now hands over. `known` are those of this VM's other plugins: equal
+/// configurations share one, so ten thousand rules are read once, and what L4 decided is known to HTTP.
+pub(crate) fn configured(mut known: impl Iterator<Item = Rc<Gate>>) -> Result<Rc<Gate>, String> {
+    let bytes = envoy::plugin_configuration()
+        .ok()
+        .flatten()
+        .ok_or("there is none; give the policy as a StringValue of JSON")?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| "not UTF-8; give the policy as a StringValue of JSON, not as a Struct")?;
+    if let Some(gate) = known.find(|gate| gate.is_of(&text)) {
+        return Ok(gate);
+    }
+    let configuration = Configuration::parse(&text).map_err(|error| error.to_string())?;
+    announce(&configuration);
+    Ok(Rc::new(Gate::new(text, configuration)))
 }
 
 /// What an operator must know at start, loudly.

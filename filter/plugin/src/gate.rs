@@ -16,14 +16,20 @@ const DECISION: &str = "peergate.decision";
 
 /// One configuration and what was decided under it.
 pub(crate) struct Gate {
+    text: String,
     configuration: Configuration,
     cache: RefCell<Cache>,
     refusals: RefCell<RefusalLog>,
 }
 
 impl Gate {
-    pub(crate) fn new(configuration: Configuration) -> Self {
-        Self { configuration, cache: RefCell::default(), refusals: RefCell::default() }
+    pub(crate) fn new(text: String, configuration: Configuration) -> Self {
+        Self { text, configuration, cache: RefCell::default(), refusals: RefCell::default() }
+    }
+
+    /// Whether this is the gate of that very configuration.
+    pub(crate) fn is_of(&self, text: &str) -> bool {
+        self.text == text
     }
 
     pub(crate) fn configuration(&self) -> &Configuration {

@@ -17,7 +17,8 @@ pub(crate) fn check_chain() -> Result<(), DenyReason> {
     match envoy::property(CHAIN_VERIFIED) {
         Ok(None) => Ok(()),
         Ok(Some(value)) if value.first() == Some(&1) => Ok(()),
-        Ok(Some(_)) | Err(HostCallError) => Err(DenyReason::ChainNotVerified),
+        // Nothing to verify is the plainer reason, where it is one.
+        Ok(Some(_)) | Err(HostCallError) => pem().and_then(|_| Err(DenyReason::ChainNotVerified)),
     }
 }
 
@@ -35,10 +36,14 @@ pub(crate) fn digest() -> Option<Digest> {
 
 /// The leaf certificate.
 pub(crate) fn certificate() -> Result<Certificate, DenyReason> {
+    pem().and_then(|pem| Certificate::from_pem(&pem))
+}
+
+fn pem() -> Result<Vec<u8>, DenyReason> {
     for path in [CERTIFICATE, FILTER_STATE] {
         match envoy::property(path) {
             // `-` is how Envoy's formatter writes "no certificate".
-            Ok(Some(pem)) if !pem.is_empty() && pem != b"-" => return Certificate::from_pem(&pem),
+            Ok(Some(pem)) if !pem.is_empty() && pem != b"-" => return Ok(pem),
             Ok(_) => {}
             Err(HostCallError) => return Err(DenyReason::NoCertificate),
         }

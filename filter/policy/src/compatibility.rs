@@ -1,5 +1,7 @@
 //! Which of Vespa's two implementations is imitated, where they differ from each other and from us.
 
+use crate::mode::Mode;
+
 /// Value of the policy key `compatibility`.
 ///
 /// Vespa's C++ (content nodes) and Java (containers) read one file differently (spec: Vespa's
@@ -92,6 +94,11 @@ impl Compatibility {
     /// Peers that global `log_only` or `disable` let through get no capabilities (C++).
     pub fn tolerated_peers_get_nothing(self) -> bool {
         self == Self::VespaCpp
+    }
+
+    /// Default of `capability-mode` (Java `disable`, else `enforce`).
+    pub fn default_capability_mode(self) -> Mode {
+        if self == Self::VespaJava { Mode::Disable } else { Mode::Enforce }
     }
 
     /// Default of `disable-hostname-validation` (C++ true, else false as documented).

@@ -56,8 +56,8 @@ pub(crate) fn policy(node: Node<'_>) -> Result<Policy, Fault> {
             .flag("disable-hostname-validation")?
             .unwrap_or(compatibility.disables_hostname_validation()),
         compatibility,
-        authorization_mode: mode(&root, "authorization-mode")?,
-        capability_mode: mode(&root, "capability-mode")?,
+        authorization_mode: mode(&root, "authorization-mode", Mode::Enforce)?,
+        capability_mode: mode(&root, "capability-mode", compatibility.default_capability_mode())?,
         spiffe_strict: root.flag("spiffe-strict")?.unwrap_or_default(),
         upstream_headers: upstream_headers(&root)?,
         warnings: reader.warnings,
@@ -82,8 +82,8 @@ fn refuse_unsupported(root: &Members<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn mode(root: &Members<'_>, key: &'static str) -> Result<Mode, Fault> {
-    root.find(key).map_or(Ok(Mode::Enforce), |node| schema::choice(node, Mode::WORDS, Mode::VALUES))
+fn mode(root: &Members<'_>, key: &'static str, default: Mode) -> Result<Mode, Fault> {
+    root.find(key).map_or(Ok(default), |node| schema::choice(node, Mode::WORDS, Mode::VALUES))
 }
 
 fn upstream_headers(root: &Members<'_>) -> Result<UpstreamHeaders, Fault> {

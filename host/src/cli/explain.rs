@@ -101,7 +101,8 @@ impl Explain {
         let unreadable = |error| format!("cannot read `{}`: {error}", self.policy.display());
         let policy = fs::read_to_string(&self.policy).map_err(unreadable)?;
         Policy::parse(&policy).map_err(|error| error.in_file(&self.policy))?;
-        let headers = self.headers.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()));
+        let headers =
+            self.headers.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()));
         let question = Question {
             policy: &policy,
             subject: &self.subject.read()?,
@@ -119,7 +120,8 @@ impl SubjectFlags {
         match (&self.cert, &self.peer) {
             (Some(path), _) => Ok(Subject::from_pem_file(path)?),
             (None, Some(json)) => {
-                let peer: Option<PeerJson> = serde_json::from_str(json).map_err(|error| format!("--peer: {error}"))?;
+                let peer: Option<PeerJson> =
+                    serde_json::from_str(json).map_err(|error| format!("--peer: {error}"))?;
                 Ok(peer.map_or(Subject::Nobody, Subject::from))
             }
             (None, None) => Ok(Subject::Nobody),

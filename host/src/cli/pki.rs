@@ -18,7 +18,8 @@ impl Pki {
     pub(super) fn execute(&self) -> ExitCode {
         match DevelopmentPki::open_or_create(&self.out) {
             Ok((_, made)) => {
-                let what = if made { "made a development PKI" } else { "kept the PKI, good for another week" };
+                let what =
+                    if made { "made a development PKI" } else { "kept the PKI, good for another week" };
                 println!("{}: {what}", self.out.display());
                 ExitCode::SUCCESS
             }

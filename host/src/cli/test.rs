@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use peergate_host::clean::Clean;
 use peergate_host::judge::{CaseFile, Verdict};
 
 use super::explain::EngineWord;
@@ -47,8 +48,9 @@ impl Test {
         let mut count = Count::default();
         for (path, file) in files.collect::<Result<Vec<_>, _>>()? {
             for report in file.run(&engine)? {
-                let native = report.native_because.map(|why| format!(" (natively: {why})")).unwrap_or_default();
-                let name = report.name.escape_debug();
+                let native =
+                    report.native_because.map(|why| format!(" (natively: {why})")).unwrap_or_default();
+                let name = Clean(&report.name);
                 match report.verdict {
                     Verdict::Passed => {
                         count.passed += 1;

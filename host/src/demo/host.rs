@@ -47,9 +47,10 @@ impl HostProcess {
 
     /// The address once it listens; `Some(None)` once it has ended.
     fn ready_or_ended(&mut self) -> Option<Option<SocketAddr>> {
-        let address = self.lines().iter().find_map(|line| {
-            line.split_once("listening on ")?.1.split_whitespace().next()?.parse().ok()
-        });
+        let address = self
+            .lines()
+            .iter()
+            .find_map(|line| line.split_once("listening on ")?.1.split_whitespace().next()?.parse().ok());
         match self.child.try_wait() {
             Ok(None) => address.map(Some),
             _ => Some(None),

@@ -175,9 +175,15 @@ fn keep(directory: &Path, host: SocketAddr, envoy: Option<SocketAddr>) -> io::Re
         let Some(address) = address else { continue };
         let port = address.port();
         println!("\nTry {what}; `node` is admitted, `stranger` is not:");
-        println!("  curl --cacert {pki}/ca.pem --cert {pki}/node.pem --key {pki}/node.key https://localhost:{port}/");
-        println!("  curl --cacert {pki}/ca.pem --cert {pki}/stranger.pem --key {pki}/stranger.key https://localhost:{port}/");
-        println!("  openssl s_client -connect localhost:{port} -CAfile {pki}/ca.pem -cert {pki}/node.pem -cert_chain {pki}/node.pem -key {pki}/node.key");
+        println!(
+            "  curl --cacert {pki}/ca.pem --cert {pki}/node.pem --key {pki}/node.key https://localhost:{port}/"
+        );
+        println!(
+            "  curl --cacert {pki}/ca.pem --cert {pki}/stranger.pem --key {pki}/stranger.key https://localhost:{port}/"
+        );
+        println!(
+            "  openssl s_client -connect localhost:{port} -CAfile {pki}/ca.pem -cert {pki}/node.pem -cert_chain {pki}/node.pem -key {pki}/node.key"
+        );
     }
     print!("\nPress enter to stop. ");
     io::stdout().flush()?;

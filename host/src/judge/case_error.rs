@@ -53,7 +53,7 @@ pub enum CaseFileError {
         /// The case's name.
         case: String,
         /// Why.
-        error: EngineError,
+        error: Box<EngineError>,
     },
 }
 
@@ -75,7 +75,9 @@ pub enum CaseFault {
 impl fmt::Display for CaseFileError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { path, error } => write!(formatter, "cannot read `{}`: {error}", path.display()),
+            Self::Unreadable { path, error } => {
+                write!(formatter, "cannot read `{}`: {error}", path.display())
+            }
             Self::Syntax { path, error } => {
                 write!(formatter, "{}:{}:{}: {error}", path.display(), error.line(), error.column())
             }
@@ -100,7 +102,11 @@ impl fmt::Display for CaseFault {
             Self::Subjects => formatter.write_str("give exactly one of `peer` and `certificate`"),
             Self::Subject(error) => error.fmt(formatter),
             Self::Time(text) => {
-                write!(formatter, "`now`: `{}` is no time such as `2026-01-01T00:00:00Z`", text.escape_debug())
+                write!(
+                    formatter,
+                    "`now`: `{}` is no time such as `2026-01-01T00:00:00Z`",
+                    text.escape_debug()
+                )
             }
             Self::Nothing => formatter.write_str("`expect` is empty, so the case could not fail"),
             Self::Capability(name) => write!(formatter, "unknown capability `{}`", name.escape_debug()),

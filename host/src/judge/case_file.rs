@@ -139,11 +139,8 @@ impl CaseFile {
         let syntax = |error| CaseFileError::Syntax { path: path.to_owned(), error };
         let raw: RawFile<'_> = serde_json::from_str(&text).map_err(syntax)?;
         let directory = path.parent().unwrap_or(Path::new("."));
-        let invalid = |case: &str, fault| CaseFileError::Case {
-            path: path.to_owned(),
-            case: case.to_owned(),
-            fault,
-        };
+        let invalid =
+            |case: &str, fault| CaseFileError::Case { path: path.to_owned(), case: case.to_owned(), fault };
         let (policy_path, policy) = match (raw.policy, raw.policy_file) {
             (Some(policy), None) => (path.to_owned(), policy.get().to_owned()),
             (None, Some(file)) => (directory.join(&file), read(&directory.join(file))?),
@@ -180,7 +177,11 @@ impl CaseFile {
         };
         let judgement = engine.judge(&question).map_err(|error| match error {
             EngineError::Policy(error) => CaseFileError::Policy { path: self.policy_path.clone(), error },
-            error => CaseFileError::Engine { path: self.path.clone(), case: case.name.clone(), error },
+            error => CaseFileError::Engine {
+                path: self.path.clone(),
+                case: case.name.clone(),
+                error: Box::new(error),
+            },
         })?;
         let native_because = judgement.native_because;
         let differences = case.expect.differences(&judgement);
@@ -214,11 +215,14 @@ impl Case {
 
 impl Expect {
     fn check(&self) -> Result<(), CaseFault> {
-        if self.decision.is_none() && self.status.is_none() && self.matched.is_none() && self.capabilities.is_none() {
+        if self.decision.is_none()
+            && self.status.is_none()
+            && self.matched.is_none()
+            && self.capabilities.is_none()
+        {
             return Err(CaseFault::Nothing);
         }
-        let names = self.capabilities.iter().flatten();
-        names.map(|name| capability(name).map(drop)).collect()
+        self.capabilities.iter().flatten().try_for_each(|name| capability(name).map(drop))
     }
 
     fn differences(&self, judgement: &Judgement) -> Vec<String> {
@@ -233,7 +237,10 @@ impl Expect {
             differences.push(format!("matched is {:?}", judgement.matched));
         }
         let expected = self.capabilities.as_ref().map(|names| {
-            names.iter().filter_map(|name| capability(name).ok()).fold(CapabilitySet::EMPTY, CapabilitySet::union)
+            names
+                .iter()
+                .filter_map(|name| capability(name).ok())
+                .fold(CapabilitySet::EMPTY, CapabilitySet::union)
         });
         if expected.is_some_and(|expected| expected != judgement.capabilities) {
             differences.push(format!("capabilities are {:?}", judgement.capabilities));

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::judgement::Judgement;
 use super::subject::Subject;
-use crate::wasm::{Clock, Connection, Filter, FilterError, HeaderPairs, Outcome, PeerCertificate, StartError, Tls, Worker};
+use crate::wasm::{
+    Clock, Connection, Filter, FilterError, HeaderPairs, Outcome, PeerCertificate, StartError, Tls, Worker,
+};
 
 /// Who answers.
 pub enum Engine {
@@ -85,9 +87,14 @@ fn ask_natively(policy: &Policy, question: &Question<'_>) -> Judgement {
 /// Any address will do: no rule looks at it.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-fn ask_filter(filter: &Filter, question: &Question<'_>, leaf: Option<&[u8]>) -> Result<Judgement, EngineError> {
+fn ask_filter(
+    filter: &Filter,
+    question: &Question<'_>,
+    leaf: Option<&[u8]>,
+) -> Result<Judgement, EngineError> {
     let configuration = format!(r#"{{"endpoint":"peer","policy":{}}}"#, question.policy);
-    let worker = Worker::start_at(filter, &configuration, Clock::Fixed(question.now)).map_err(EngineError::Start)?;
+    let worker =
+        Worker::start_at(filter, &configuration, Clock::Fixed(question.now)).map_err(EngineError::Start)?;
     let worker = Rc::new(worker);
     let tls = Tls {
         version: "TLSv1.3",
@@ -112,8 +119,10 @@ fn ask_filter(filter: &Filter, question: &Question<'_>, leaf: Option<&[u8]>) -> 
 
 fn request(question: &Question<'_>) -> HeaderPairs {
     let path = if question.path.is_empty() { "/" } else { question.path };
-    let pseudo = [(":authority", "localhost"), (":path", path), (":method", question.method), (":scheme", "https")];
-    let pseudo = pseudo.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+    let pseudo =
+        [(":authority", "localhost"), (":path", path), (":method", question.method), (":scheme", "https")];
+    let pseudo =
+        pseudo.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
     pseudo.chain(question.headers.iter().cloned()).collect()
 }
 

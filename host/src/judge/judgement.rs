@@ -5,6 +5,8 @@ use std::fmt;
 use peergate_policy::{CapabilitySet, Decision, DenyReason, RuleReport};
 use serde_json::{Value, json};
 
+use crate::clean::Clean;
+
 /// What an engine answered, with the reasons of every rule.
 #[derive(Clone, Debug)]
 pub struct Judgement {
@@ -139,7 +141,6 @@ fn rule_json(rule: &RuleReport) -> Value {
     json
 }
 
-/// The peer's own text, which may hold anything, on one line.
 fn quoted(text: &str) -> String {
-    format!("`{}`", text.escape_debug())
+    format!("`{}`", Clean(text))
 }

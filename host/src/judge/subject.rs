@@ -30,7 +30,8 @@ impl Subject {
     /// # Errors
     /// The file is unreadable or has no certificate.
     pub fn from_pem_file(path: &Path) -> Result<Self, SubjectError> {
-        let text = fs::read(path).map_err(|error| SubjectError::Unreadable { path: path.to_owned(), error })?;
+        let text =
+            fs::read(path).map_err(|error| SubjectError::Unreadable { path: path.to_owned(), error })?;
         CertificateDer::from_pem_slice(&text)
             .map(Self::Certificate)
             .map_err(|_| SubjectError::NoCertificate(path.to_owned()))
@@ -90,9 +91,15 @@ pub enum SubjectError {
 impl fmt::Display for SubjectError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { path, error } => write!(formatter, "cannot read `{}`: {error}", path.display()),
+            Self::Unreadable { path, error } => {
+                write!(formatter, "cannot read `{}`: {error}", path.display())
+            }
             Self::NoCertificate(path) => {
-                write!(formatter, "`{}` has no PEM certificate; it needs a `BEGIN CERTIFICATE` section", path.display())
+                write!(
+                    formatter,
+                    "`{}` has no PEM certificate; it needs a `BEGIN CERTIFICATE` section",
+                    path.display()
+                )
             }
         }
     }

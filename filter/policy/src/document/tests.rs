@@ -139,6 +139,9 @@ fn documented_differences_come_back_with_compatibility() {
         assert_eq!(with("vespa-cpp", rest).is_ok(), cpp, "vespa-cpp {rest}");
         assert_eq!(with("vespa-java", rest).is_ok(), java, "vespa-java {rest}");
     }
+    for (word, mode) in [("strict", "enforce"), ("vespa-cpp", "enforce"), ("vespa-java", "disable")] {
+        assert_eq!(with(word, "").unwrap().capability_mode().as_str(), mode, "{word}");
+    }
     assert!(with("vespa-cpp", "").unwrap().disable_hostname_validation());
     assert!(!with("vespa-java", "").unwrap().disable_hostname_validation());
     assert!(!with("strict", "").unwrap().disable_hostname_validation());
