@@ -159,7 +159,10 @@ fn test_counts_and_explains() {
         let finished = desk.test(&cases, &["--engine", engine]);
         assert_eq!(finished.code, Some(0), "{}", finished.output());
         assert!(finished.stdout.ends_with("3 passed, 0 failed\n"));
-        assert_eq!(finished.stdout.contains("natively: no certificate can carry these names"), engine == "wasm");
+        assert_eq!(
+            finished.stdout.contains("natively: no certificate can carry these names"),
+            engine == "wasm"
+        );
     }
     for (expect, difference) in [
         (json!({"decision": "deny"}), "decision is allow"),
@@ -238,5 +241,7 @@ fn the_demo_tells_its_story() {
     );
     assert_eq!(told[0][2], "authorized-peers[1]");
     assert_eq!(told[1][2], "authorized-peers[0]");
-    assert!(told[3][2].starts_with("no-rule-matched: authorized-peers[0] wants CN vespa-monitoring.example.com"));
+    assert!(
+        told[3][2].starts_with("no-rule-matched: authorized-peers[0] wants CN vespa-monitoring.example.com")
+    );
 }
