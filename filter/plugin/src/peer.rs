@@ -18,7 +18,7 @@ pub(crate) fn check_chain() -> Result<(), DenyReason> {
         Ok(None) => Ok(()),
         Ok(Some(value)) if value.first() == Some(&1) => Ok(()),
         // Nothing to verify is the plainer reason, where it is one.
-        Ok(Some(_)) | Err(HostCallError) => pem().and_then(|_| Err(DenyReason::ChainNotVerified)),
+        Ok(Some(_)) | Err(HostCallError) => pem().and(Err(DenyReason::ChainNotVerified)),
     }
 }
 
