@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use peergate_policy::PolicyError;
 
 use crate::files::{CredentialsError, FileError};
-use crate::proxy::WorkerError;
+use crate::proxy::{Protocol, WorkerError};
 use crate::tls::TlsError;
 use crate::wasm::{FilterError, StartError};
 
@@ -32,6 +32,8 @@ pub enum RunError {
     Tls(TlsError),
     /// The filter's code.
     Filter(FilterError),
+    /// The filter has no callback that could refuse what is forwarded.
+    Unguarded(Protocol),
     /// The filter refused the policy.
     Start(StartError),
     /// The address.
@@ -59,6 +61,7 @@ impl RunError {
             | Self::Credentials(_)
             | Self::Tls(_)
             | Self::Filter(_)
+            | Self::Unguarded(_)
             | Self::Start(_) => 2,
             Self::Bind { .. } | Self::Worker(_) | Self::WorkerEnded | Self::Runtime(_) => 1,
         }
@@ -80,6 +83,14 @@ impl fmt::Display for RunError {
             Self::Credentials(error) => error.fmt(formatter),
             Self::Tls(error) => error.fmt(formatter),
             Self::Filter(error) => error.fmt(formatter),
+            Self::Unguarded(Protocol::Tcp) => formatter.write_str(
+                "the filter cannot refuse connections: it exports neither `proxy_on_new_connection` nor \
+                 `proxy_on_downstream_data`; use another `--filter`, or `--protocol http`",
+            ),
+            Self::Unguarded(Protocol::Http) => formatter.write_str(
+                "the filter can refuse neither connections nor requests: it exports no `proxy_on_request_headers`; use \
+                 another `--filter`",
+            ),
             Self::Start(error) => error.fmt(formatter),
             Self::Bind { address, error } => {
                 write!(formatter, "cannot listen on {address}: {error}; choose another `--inbound`")

@@ -33,12 +33,23 @@ pub(super) fn load(settings: &Settings) -> Result<Generation, RunError> {
         None => Filter::embedded(),
     }
     .map_err(RunError::Filter)?;
+    if !guards(&filter, settings.protocol) {
+        return Err(RunError::Unguarded(settings.protocol));
+    }
     let configuration = configuration(&text);
     Worker::start(&filter, &configuration).map_err(RunError::Start)?;
     for warning in policy.warnings() {
         warn!("policy: {warning}");
     }
     Ok(Generation { tls, filter, configuration })
+}
+
+/// Whether the filter is asked about everything that is forwarded.
+fn guards(filter: &Filter, protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Http => filter.judges_requests() || filter.judges_connections(),
+        Protocol::Tcp => filter.judges_connections(),
+    }
 }
 
 /// Whether [`run`](super::run) would take a policy, with all that it names, or a proxy with filter.wasm would.

@@ -1,10 +1,11 @@
 //! Why a filter did not load, a VM did not start, or a call gave no answer.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 
 use wasmtime::Trap;
+
+use crate::files::FileError;
 
 /// The words before the engine's reason, which the server looks for in what its compiling child says.
 pub(super) const NOT_COMPILED: &str = "the filter does not compile:";
@@ -12,13 +13,8 @@ pub(super) const NOT_COMPILED: &str = "the filter does not compile:";
 /// Why a filter could not be loaded.
 #[derive(Debug)]
 pub enum FilterError {
-    /// The file cannot be read.
-    Read {
-        /// The file named by the operator.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// The file cannot be read, or everybody could change it.
+    Read(FileError),
     /// What is wrong with a filter that came from a file.
     File {
         /// The file named by the operator.
@@ -47,7 +43,7 @@ pub enum FilterError {
 impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read { path, source } => write!(f, "`{}`: {source}", path.display()),
+            Self::Read(error) => write!(f, "filter: {error}"),
             Self::File { path, error } => write!(f, "`{}`: {error}", path.display()),
             Self::Engine(reason) => write!(f, "the wasm engine does not start: {reason}"),
             Self::Compile(reason) => write!(f, "{NOT_COMPILED} {reason}"),
@@ -72,7 +68,7 @@ impl fmt::Display for FilterError {
 impl std::error::Error for FilterError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Read { source, .. } => Some(source),
+            Self::Read(error) => Some(error),
             Self::File { error, .. } => Some(error),
             _ => None,
         }

@@ -1,7 +1,6 @@
 //! A compiled filter.
 
 use std::fmt;
-use std::fs;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +20,7 @@ use super::error::FilterError;
 use super::host::Host;
 use super::limits;
 use super::shared::SharedData;
+use crate::files::{self, Audience};
 
 /// Page-aligned, so that loading copies whole pages.
 #[repr(C, align(4096))]
@@ -50,7 +50,7 @@ impl Filter {
 
     /// A filter from a file, compiled by a child process so that this one stays small.
     pub fn from_wasm(path: &Path) -> Result<Self, FilterError> {
-        let wasm = fs::read(path).map_err(|source| FilterError::Read { path: path.to_owned(), source })?;
+        let wasm = files::read(path, Audience::Everybody).map_err(FilterError::Read)?;
         Self::compiled_in_child(&wasm)
             .map_err(|error| FilterError::File { path: path.to_owned(), error: Box::new(error) })
     }
@@ -104,6 +104,11 @@ impl Filter {
         ["proxy_on_new_connection", "proxy_on_downstream_data"]
             .iter()
             .any(|name| exports_function(module, name))
+    }
+
+    /// Whether the filter has a callback that can refuse a request.
+    pub fn judges_requests(&self) -> bool {
+        exports_function(self.instance.module(), "proxy_on_request_headers")
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -163,9 +168,9 @@ fn shared_engine() -> Result<&'static Engine, FilterError> {
 /// Memory for VMs is set aside once, so that a new VM costs microseconds. Where the address space is too small for
 /// that (4 GiB per VM, reserved but not used), the caller goes without the pool.
 fn pooled() -> wasmtime::Result<Engine> {
-    // Each worker has a VM per listener, and twice that during a reload.
+    // Each worker has a VM for each policy that still has connections, and another during a reload.
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
-    let vms = u32::try_from(workers.saturating_mul(16)).unwrap_or(u32::MAX).clamp(64, 1024);
+    let vms = u32::try_from(workers.saturating_mul(16)).unwrap_or(u32::MAX).clamp(256, 4096);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(vms)
         .total_memories(vms)
