@@ -1,5 +1,7 @@
 //! Reading a file whose content decides who is trusted: only when nobody else can change it.
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -115,20 +117,28 @@ fn check_mode(path: &Path, metadata: &Metadata, audience: Audience) -> Result<()
     Ok(())
 }
 
-/// Both the directory the path names and the one the file is in after symbolic links: Kubernetes mounts a secret as
-/// links into a dated directory.
+/// The directory of the file, and that of every symbolic link on the way to it: whoever can replace a link chooses the
+/// file. Kubernetes mounts a secret as links into a dated directory.
 fn check_directories(path: &Path) -> io::Result<Result<(), FileError>> {
-    let real = path.canonicalize()?;
-    for entry in [path, &real] {
-        let directory = match entry.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-            Some(parent) => parent,
-            None => continue,
-        };
-        if replaceable(entry, directory)? {
-            let directory = directory.to_owned();
+    let mut directory = PathBuf::from(".");
+    let mut ahead: VecDeque<OsString> = path.iter().map(OsString::from).collect();
+    let mut links = 0;
+    while let Some(name) = ahead.pop_front() {
+        // An absolute name replaces what is before it. `..` stays: `directory` has no links, so it is what it says.
+        let entry = directory.join(&name);
+        let is_link = entry.symlink_metadata()?.is_symlink();
+        if (is_link || ahead.is_empty()) && replaceable(&entry, &directory)? {
             return Ok(Err(FileError::DirectoryWorldWritable { path: path.to_owned(), directory }));
         }
+        if !is_link {
+            directory = entry;
+            continue;
+        }
+        links += 1;
+        if links > LINKS {
+            return Err(io::Error::other("too many symbolic links"));
+        }
+        entry.read_link()?.iter().rev().for_each(|name| ahead.push_front(name.into()));
     }
     Ok(Ok(()))
 }
@@ -146,6 +156,8 @@ fn replaceable(entry: &Path, directory: &Path) -> io::Result<bool> {
     Ok(!(sticky && trusted(around.uid()) && trusted(entry.symlink_metadata()?.uid())))
 }
 
+/// As many links as Linux follows in one path.
+const LINKS: usize = 40;
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;

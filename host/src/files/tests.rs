@@ -248,6 +248,41 @@ fn the_directory_behind_a_link_counts_too() {
     assert!(error.contains("everybody can replace `ca.pem`: directory `..data`"), "{error}");
 }
 
+/// `ca.pem -> open/hop -> safe/ca.pem`: whoever can replace `hop` chooses the authorities.
+#[test]
+fn every_link_on_the_way_counts() {
+    let fixture = Fixture::new();
+    for directory in ["open", "safe"] {
+        fs::create_dir(fixture.path(directory)).expect("a directory");
+    }
+    fs::rename(fixture.path("ca.pem"), fixture.path("safe/ca.pem")).expect("moved");
+    symlink("../safe/ca.pem", fixture.path("open/hop")).expect("a link");
+    symlink("open/hop", fixture.path("ca.pem")).expect("a link");
+    assert!(fixture.load().is_ok());
+    fixture.mode("open", 0o777);
+    let error = fixture.error();
+    assert!(error.contains("everybody can replace `ca.pem`: directory `open`"), "{error}");
+}
+
+/// `link/ca.pem` with `open/link -> ../safe`: the link to the directory is what can be replaced.
+#[test]
+fn a_link_to_the_directory_counts_too() {
+    let fixture = Fixture::new();
+    for directory in ["open", "safe"] {
+        fs::create_dir(fixture.path(directory)).expect("a directory");
+    }
+    fs::rename(fixture.path("ca.pem"), fixture.path("safe/ca.pem")).expect("moved");
+    symlink("../safe", fixture.path("open/link")).expect("a link");
+    let files = RequiredFiles {
+        ca_certificates: fixture.path("open/link/ca.pem").to_str().expect("text").to_owned(),
+        ..fixture.files()
+    };
+    assert!(Credentials::load(&files).is_ok());
+    fixture.mode("open", 0o777);
+    let error = Credentials::load(&files).expect_err("replaceable").to_string();
+    assert!(error.contains("everybody can replace"), "{error}");
+}
+
 #[test]
 fn a_pipe_is_refused_and_not_waited_for() {
     let fixture = Fixture::new();
