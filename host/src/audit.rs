@@ -35,7 +35,7 @@ pub struct Asked<'a> {
 impl Audit {
     /// The network gate judged a peer.
     pub fn connection(&self, peer: SocketAddr, verdict: &Verdict) {
-        let decision = Clean(&verdict.decision);
+        let decision = shown(&verdict.decision);
         if verdict.allow {
             info!(%peer, %decision, "allow connection");
         } else if self.admits_line(peer) {
@@ -51,9 +51,9 @@ impl Audit {
         refused: Option<StatusCode>,
         decision: Option<String>,
     ) {
-        let decision = Clean(decision.as_deref().unwrap_or("none"));
+        let decision = shown(decision.as_deref().unwrap_or("none"));
         let Asked { method, path } = asked;
-        let (method, path) = (Clean(method), Clean(path));
+        let (method, path) = (shown(method), shown(path));
         match refused {
             None => info!(%peer, %method, %path, %decision, "allow request"),
             Some(status) if self.admits_line(peer) => {
@@ -66,28 +66,28 @@ impl Audit {
     /// A handshake ended without a decision.
     pub fn handshake(&self, peer: SocketAddr, error: &dyn Display) {
         if self.admits_line(peer) {
-            warn!(%peer, error = %Clean(&error.to_string()), "handshake failed");
+            warn!(%peer, error = %shown(&error.to_string()), "handshake failed");
         }
     }
 
     /// The filter gave no usable answer, which is a denial.
     pub fn fault(&self, peer: SocketAddr, error: &dyn Display) {
         if self.admits_line(peer) {
-            warn!(%peer, error = %Clean(&error.to_string()), "filter failed");
+            warn!(%peer, error = %shown(&error.to_string()), "filter failed");
         }
     }
 
     /// The upstream gave no response.
     pub fn upstream(&self, peer: SocketAddr, error: &dyn Display) {
         if self.admits_line(peer) {
-            warn!(%peer, error = %Clean(&error.to_string()), "upstream failed");
+            warn!(%peer, error = %shown(&error.to_string()), "upstream failed");
         }
     }
 
     /// The client broke HTTP.
     pub fn protocol(&self, peer: SocketAddr, error: &dyn Display) {
         if self.admits_line(peer) {
-            warn!(%peer, error = %Clean(&error.to_string()), "connection failed");
+            warn!(%peer, error = %shown(&error.to_string()), "connection failed");
         }
     }
 
@@ -110,6 +110,12 @@ impl Audit {
         window.lines += 1;
         window.lines <= limits::REFUSAL_LINES
     }
+}
+
+/// Cut off at [`limits::LOGGED_BYTES`]: a thousand lines that wait to be written must not be a thousand times what a
+/// client may send.
+fn shown(text: &str) -> Clean<'_> {
+    Clean(&text[..text.floor_char_boundary(limits::LOGGED_BYTES)])
 }
 
 /// The lines about one address within one second.
@@ -135,6 +141,14 @@ const ADDRESSES: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_without_end_is_cut_off_between_characters() {
+        let long = format!("x{}", "é".repeat(40_000));
+        let text = shown(&long).to_string();
+        assert_eq!(text.len(), limits::LOGGED_BYTES - 1);
+        assert!(long.starts_with(&text));
+    }
 
     #[test]
     fn lines_about_one_address_are_limited_and_others_are_not() {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Starts logging at `info`, or as `PEERGATE_LOG` says (`warn`, `peergate_host=debug`). Later calls do nothing.
+/// Starts logging at `info`, or as `PEERGATE_LOG` says (`warn`, `peergate_host=debug`). Of the filter's own lines only
+/// warnings are shown: about each refusal they say what the audit says. Later calls do nothing.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -18,7 +19,7 @@ pub fn start() -> io::Result<()> {
     let (lines, written) = sync_channel(QUEUE);
     if QUEUED.set(lines).is_ok() {
         thread::Builder::new().name("log".into()).spawn(move || write_all(written))?;
-        let filter = EnvFilter::try_from_env("PEERGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = EnvFilter::try_from_env("PEERGATE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT));
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(false)
@@ -102,6 +103,8 @@ impl Drop for Event {
         push(Item::Text(std::mem::take(&mut self.0)));
     }
 }
+
+const DEFAULT: &str = "info,filter=warn";
 
 /// Lines that wait; those beyond it are counted and lost.
 const QUEUE: usize = 8192;

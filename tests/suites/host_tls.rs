@@ -347,6 +347,126 @@ fn a_filter_that_traps_or_never_ends_denies_and_is_replaced() {
     }
 }
 
+/// Bytes are judged when they connect or never.
+#[test]
+fn tcp_is_not_forwarded_by_a_filter_that_cannot_refuse_connections() {
+    let (pki, upstream) = (Pki::new(), Upstream::echo());
+    let marks = r#"(memory (export "memory") 1) (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_context_create") (param i32 i32))"#;
+    let requests =
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 0)"#;
+    for (callbacks, protocol, refusal) in [
+        (requests, "tcp", Some("the filter cannot refuse connections")),
+        ("", "tcp", Some("the filter cannot refuse connections")),
+        ("", "http", Some("the filter can refuse neither connections nor requests")),
+        (requests, "http", None),
+    ] {
+        let path = pki.file("weak.wasm");
+        fs::write(&path, wat::parse_str(format!("(module {marks} {callbacks})")).expect("a module"))
+            .expect("the filter");
+        let start = Start::new(&pki, &vespa_example(), upstream.address).filter(&path);
+        let start = if protocol == "tcp" { start.tcp() } else { start };
+        let Some(refusal) = refusal else {
+            drop(start.start());
+            continue;
+        };
+        let finished = start.command().output().expect("a process");
+        let error = String::from_utf8_lossy(&finished.stderr);
+        assert_eq!(finished.status.code(), Some(2), "{protocol}: {error}");
+        assert!(error.contains(refusal), "{protocol}: {error}");
+    }
+}
+
+#[test]
+fn transfer_codings_that_would_be_lost_are_refused() {
+    let gate = Gate::http();
+    for codings in ["gzip, chunked", "chunked, chunked", "chunked\r\ntransfer-encoding: chunked"] {
+        let mut client = gate.connect(&gate.pki.peer(&node())).expect("a connection");
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: {codings}\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        );
+        assert_eq!(client.request(request.as_bytes()).expect("an answer").status(), 501, "{codings}");
+    }
+    gate.assert_untouched();
+}
+
+/// RFC 9112, 6.1 leaves two ways, and hyper goes the second: the length is forgotten, and the connection ends after the
+/// answer. What a client hid behind one of the two lengths is never a request.
+#[test]
+fn nothing_is_smuggled_between_two_lengths() {
+    let gate = Gate::http();
+    for framing in
+        ["content-length: 5\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 5"]
+    {
+        let mut client = gate.connect(&gate.pki.peer(&node())).expect("a connection");
+        let request = format!(
+            "POST /outer HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n0\r\n\r\nGET /inner HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        );
+        client.request(request.as_bytes()).expect("an answer");
+        client.read_to_end().expect("the end of the connection");
+        let arrived = gate.upstream.last_request();
+        assert!(
+            arrived.start.contains("/outer") && arrived.header("content-length").is_none(),
+            "{arrived:?}"
+        );
+    }
+    assert_eq!(gate.upstream.requests().len(), 2);
+}
+
+/// A request that never reaches the filter leaves a line all the same.
+#[test]
+fn a_request_that_the_host_refuses_is_logged() {
+    let gate = Gate::http();
+    let mut client = gate.connect(&gate.pki.peer(&node())).expect("a connection");
+    let twice = b"GET /twice?secret=1 HTTP/1.1\r\nhost: localhost\r\nhost: other\r\n\r\n";
+    assert_eq!(client.request(twice).expect("an answer").status(), 400);
+    wait::until("the refusal is in the log", || {
+        gate.host
+            .log()
+            .lines()
+            .any(|line| line.contains("deny request") && line.contains("path=/twice status=400"))
+    });
+    assert!(!gate.host.log().contains("secret"), "{}", gate.host.log());
+    gate.assert_untouched();
+}
+
+/// A malformed body is the client's fault, not the upstream's.
+#[test]
+fn a_body_that_is_no_body_is_a_bad_request() {
+    let gate = Gate::http();
+    let mut client = gate.connect(&gate.pki.peer(&node())).expect("a connection");
+    let request =
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n";
+    assert_eq!(client.request(request).expect("an answer").status(), 400);
+    gate.assert_untouched();
+}
+
+/// The filter's own line about a refusal would be the second one.
+#[test]
+fn a_refusal_is_logged_once() {
+    let gate = Gate::http();
+    let refused = gate.s_client(Some(&gate.pki.peer(&stranger())), &["-tls1_3"], GET);
+    assert_eq!(refused.alert(), Some(ACCESS_DENIED), "{}", refused.stderr);
+    gate.assert_untouched();
+    wait::until("the next peer is in the log", || gate.host.log().contains("allow request"));
+    let log = gate.host.log();
+    assert_eq!(log.matches("no-rule-matched").count(), 1, "{log}");
+}
+
+#[test]
+fn a_filter_that_everybody_can_change_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (pki, upstream) = (Pki::new(), Upstream::http());
+    let path = faulty_filter(&pki);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("a mode");
+    let start = Start::new(&pki, &vespa_example(), upstream.address).filter(&path);
+    let finished = start.command().output().expect("a process");
+    let error = String::from_utf8_lossy(&finished.stderr);
+    assert_eq!(finished.status.code(), Some(2), "{error}");
+    assert!(error.contains("is writable by everybody; chmod o-w it"), "{error}");
+}
+
 /// A filter of the same ABI that traps for the subject `CN=trap`, never ends for `CN=loop`, and admits everyone else.
 fn faulty_filter(pki: &Pki) -> PathBuf {
     let path = pki.file("faulty.wasm");

@@ -50,6 +50,8 @@ async fn admitted(site: Rc<Site>, shared: Shared, admission: Admission, drain: w
     let source = connection.source;
     match protocol {
         Protocol::Tcp => {
+            // Nothing is left to ask the filter: an old policy's VM must not live as long as this connection.
+            drop(site);
             if let Err(error) = tcp::serve(stream, &upstream).await {
                 audit.upstream(source, &error);
             }

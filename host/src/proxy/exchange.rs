@@ -62,7 +62,12 @@ impl Exchange {
     /// Asks the filter. Until it said "continue", nothing of the request leaves this function but a reply.
     fn judge(&self, parts: Parts, end_of_stream: bool) -> Result<Judged, Reply> {
         let dialect = Dialect::of(&parts.headers);
-        let head = request::head(parts).map_err(|bad| dialect.error(bad.status()))?;
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        let head = request::head(parts).map_err(|bad| {
+            let asked = Asked { method: method.as_str(), path: uri.path() };
+            self.audit.request(self.connection.source, asked, Some(bad.status()), None);
+            dialect.error(bad.status())
+        })?;
         let length = head.headers.get(CONTENT_LENGTH).cloned();
         let mut stream = self.worker.open_stream(&self.connection);
         let outcome = stream.request_headers(head.to_pairs(), end_of_stream);
@@ -96,6 +101,10 @@ impl Exchange {
                 Ok(response) => return response.map(Either::Left),
                 Err(reply) => reply,
             },
+            Err(error) if error.is_of_body() => {
+                self.audit.protocol(self.connection.source, &error);
+                dialect.error(StatusCode::BAD_REQUEST)
+            }
             Err(error) => {
                 self.audit.upstream(self.connection.source, &error);
                 dialect.error(StatusCode::BAD_GATEWAY)

@@ -26,6 +26,16 @@ pub const UPSTREAM_CONNECT: Duration = Duration::from_secs(5);
 pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
 /// Idle upstream connections a worker keeps.
 pub const UPSTREAM_IDLE_CONNECTIONS: usize = 128;
+/// Bytes of one response that wait for a slow client, where many share an upstream connection (HTTP/2).
+pub const UPSTREAM_STREAM_BYTES: u32 = 256 * 1024;
+/// The largest window there is (RFC 9113 section 6.9.1): as good as none.
+pub const UPSTREAM_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// Reloads after which the connections of an old policy, and with them its VM, are asked to end.
+pub const GENERATIONS: usize = 4;
+/// The pause before a worker that could not take a new policy tries again.
+pub const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of one text in a log line: a path may have 64 KiB, and the filter's decision 256.
+pub const LOGGED_BYTES: usize = 8 * 1024;
 /// Bytes read and thrown away after a refusal, so that the refusal is seen before a reset.
 pub const LINGER_BYTES: usize = 4 * 1024 * 1024;
 /// Time spent on reading and throwing away after a refusal.

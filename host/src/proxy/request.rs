@@ -1,8 +1,8 @@
 //! Which requests are well-formed enough to be judged, whatever the policy says.
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, StatusCode};
 
 use super::headers::RequestHead;
@@ -17,13 +17,18 @@ pub(super) enum BadRequest {
     Authority,
     /// Both `Content-Length` and `Transfer-Encoding` (RFC 9112 section 6.1: request smuggling), or two lengths.
     Framing,
+    /// A transfer coding besides `chunked`, which would be lost on the way (RFC 9112 section 6.1: answer 501).
+    Coding,
+    /// A target of another scheme than http and https.
+    Scheme,
 }
 
 impl BadRequest {
     pub(super) fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Authority | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::Authority | Self::Framing | Self::Scheme => StatusCode::BAD_REQUEST,
+            Self::Coding => StatusCode::NOT_IMPLEMENTED,
         }
     }
 }
@@ -38,11 +43,38 @@ pub(super) fn head(parts: Parts) -> Result<RequestHead, BadRequest> {
     if lengths > 1 || (lengths == 1 && headers.contains_key(TRANSFER_ENCODING)) {
         return Err(BadRequest::Framing);
     }
+    if !is_chunked_or_plain(&headers) {
+        return Err(BadRequest::Coding);
+    }
+    if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+        return Err(BadRequest::Scheme);
+    }
     let authority = authority(uri.authority(), &headers)?;
     hop::strip(&mut headers);
     headers.remove(HOST);
+    join_cookies(&mut headers);
     let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
     Ok(RequestHead { method, authority, path, headers })
+}
+
+/// No transfer coding, or `chunked` once: what hyper takes off. It takes off only the last one of several.
+fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    codings.next().is_none() && first.is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// HTTP/2 clients may send a field per cookie; everybody behind us, the filter included, sees one (RFC 9113 section
+/// 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    // Values that were valid one by one are valid in a row; if not, they stay apart.
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// The target's authority (absolute form, `:authority`) and `Host` must be the same; one is enough.
@@ -111,6 +143,34 @@ mod tests {
         assert_eq!(judge("POST", "/", &both).map(|_| ()), Err(BadRequest::Framing));
         let twice = [("host", "a"), ("content-length", "1"), ("content-length", "1")];
         assert_eq!(judge("POST", "/", &twice).map(|_| ()), Err(BadRequest::Framing));
+    }
+
+    #[test]
+    fn transfer_codings_that_would_be_lost_are_refused() {
+        let coded = |codings: &[&str]| {
+            let fields: Vec<_> = codings.iter().map(|coding| ("transfer-encoding", *coding)).collect();
+            judge("POST", "/", &[&[("host", "a")], fields.as_slice()].concat()).map(|_| ())
+        };
+        assert_eq!(coded(&["Chunked"]), Ok(()));
+        for codings in
+            [&["gzip, chunked"][..], &["chunked, chunked"], &["gzip", "chunked"], &["chunked", "chunked"]]
+        {
+            assert_eq!(coded(codings), Err(BadRequest::Coding), "{codings:?}");
+        }
+        assert_eq!(BadRequest::Coding.status(), StatusCode::NOT_IMPLEMENTED);
+    }
+
+    #[test]
+    fn only_http_is_forwarded() {
+        assert_eq!(judge("GET", "ftp://a/x", &[("host", "a")]).map(|_| ()), Err(BadRequest::Scheme));
+        assert!(judge("GET", "https://a/x", &[("host", "a")]).is_ok());
+    }
+
+    #[test]
+    fn cookies_become_one_field() {
+        let head = judge("GET", "/", &[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2")]).expect("a head");
+        let cookies: Vec<_> = head.headers.get_all(COOKIE).iter().collect();
+        assert_eq!(cookies, ["a=1; b=2"]);
     }
 
     #[test]

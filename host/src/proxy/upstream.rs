@@ -54,6 +54,13 @@ impl fmt::Display for UpstreamError {
 
 impl std::error::Error for UpstreamError {}
 
+impl UpstreamError {
+    /// Whether the request's own body broke off or was malformed: nothing the upstream could help.
+    pub(super) fn is_of_body(&self) -> bool {
+        matches!(self, Self::Exchange(error) if error.is_user())
+    }
+}
+
 /// The local service and the connections to it that are free.
 #[derive(Debug)]
 pub(super) struct Upstream {
@@ -144,8 +151,14 @@ impl Upstream {
 
     async fn open_h2c(&self) -> Result<http2::SendRequest<Filtered>, UpstreamError> {
         let io = TokioIo::new(self.connect().await?);
-        let (sender, connection) =
-            http2::handshake(LocalExecutor, io).await.map_err(UpstreamError::Exchange)?;
+        // Requests of many peers share this connection. Only its streams have a window, so that a peer that does not
+        // read its answers holds up nobody else's.
+        let (sender, connection) = http2::Builder::new(LocalExecutor)
+            .initial_stream_window_size(limits::UPSTREAM_STREAM_BYTES)
+            .initial_connection_window_size(limits::UPSTREAM_CONNECTION_WINDOW)
+            .handshake(io)
+            .await
+            .map_err(UpstreamError::Exchange)?;
         spawn_local(connection);
         self.shared.replace(Some(sender.clone()));
         Ok(sender)

@@ -138,8 +138,9 @@ fn begin(
     Ok((runtime, listener, site))
 }
 
-async fn accept_until_drained(mut setup: Setup, listener: Listener, mut site: Rc<Site>) {
-    let (draining, drain) = watch::channel(false);
+async fn accept_until_drained(mut setup: Setup, listener: Listener, site: Rc<Site>) {
+    let mut sites = Sites::new(site);
+    let mut overdue = None;
     let shared = Shared {
         protocol: setup.protocol,
         upstream: Upstream::new(setup.upstream.clone(), setup.upstream_protocol),
@@ -154,12 +155,16 @@ async fn accept_until_drained(mut setup: Setup, listener: Listener, mut site: Rc
                 if changed.is_err() || orders.draining {
                     break;
                 }
-                site = renewed(site, &orders.generation);
+                overdue = sites.renew(orders.generation);
+            }
+            () = sleep(limits::RENEWAL_PAUSE), if overdue.is_some() => {
+                overdue = overdue.and_then(|generation| sites.renew(generation));
             }
             accepted = listener.accept() => match accepted.and_then(|(socket, _)| arrival(socket, &ids)) {
                 Ok(arrival) => match Permit::take(&setup.connections) {
                     Some(permit) => {
-                        let serving = connection::serve(Rc::clone(&site), shared.clone(), arrival, drain.clone());
+                        let (site, drain) = (Rc::clone(&sites.newest), sites.drain());
+                        let serving = connection::serve(site, shared.clone(), arrival, drain);
                         spawn_local(async move {
                             serving.await;
                             drop(permit);
@@ -174,18 +179,59 @@ async fn accept_until_drained(mut setup: Setup, listener: Listener, mut site: Rc
             },
         }
     }
-    drop((listener, drain));
-    draining.send_replace(true);
+    drop(listener);
     // What is still open then is cut off: the caller waits no longer either.
-    let _ = timeout(limits::DRAIN, draining.closed()).await;
+    let _ = timeout(limits::DRAIN, sites.finish()).await;
 }
 
-/// The new generation, or with a warning the old one.
-fn renewed(old: Rc<Site>, generation: &Generation) -> Rc<Site> {
-    Site::start(generation).unwrap_or_else(|error| {
-        warn!(%error, "a worker keeps the old policy");
-        old
-    })
+/// The generation that new connections get, and the drains of all that still have connections.
+struct Sites {
+    newest: Rc<Site>,
+    /// In order; the last one is that of `newest`.
+    drains: Vec<watch::Sender<bool>>,
+}
+
+impl Sites {
+    fn new(site: Rc<Site>) -> Self {
+        Self { newest: site, drains: vec![watch::Sender::new(false)] }
+    }
+
+    /// Tells connections of the newest generation when to finish.
+    fn drain(&self) -> watch::Receiver<bool> {
+        self.drains.last().map_or_else(|| watch::channel(true).1, watch::Sender::subscribe)
+    }
+
+    /// Begins a generation, or gives it back to be tried again: until then the old one stays in use. The oldest of more
+    /// than [`limits::GENERATIONS`] is drained: every generation with connections has a VM, and there are not VMs without
+    /// end.
+    fn renew(&mut self, generation: Generation) -> Option<Generation> {
+        match Site::start(&generation) {
+            Ok(site) => {
+                self.newest = site;
+                self.drains.retain(|drain| drain.receiver_count() > 0);
+                self.drains.push(watch::Sender::new(false));
+                let retired = self.drains.len().saturating_sub(limits::GENERATIONS);
+                for drain in &self.drains[..retired] {
+                    drain.send_replace(true);
+                }
+                None
+            }
+            Err(error) => {
+                warn!(%error, "a worker keeps the old policy and tries again");
+                Some(generation)
+            }
+        }
+    }
+
+    /// Drains all generations and waits until no connection is left.
+    async fn finish(self) {
+        for drain in &self.drains {
+            drain.send_replace(true);
+        }
+        for drain in &self.drains {
+            drain.closed().await;
+        }
+    }
 }
 
 fn arrival(socket: TcpStream, ids: &Ids) -> io::Result<Arrival> {
@@ -227,7 +273,12 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
+    use peergate_policy::RequiredFiles;
+
     use super::*;
+    use crate::files::Credentials;
+    use crate::pki::{Authority, Leaf};
+    use crate::tls;
 
     #[test]
     fn permits_end_at_the_limit_and_come_back() {
@@ -237,6 +288,56 @@ mod tests {
         assert!(Permit::take(&open).is_none());
         drop(last);
         assert!(Permit::take(&open).is_some());
+    }
+
+    #[test]
+    fn the_oldest_of_many_generations_is_drained() {
+        let generation = generation();
+        let mut sites = Sites::new(Site::start(&generation).expect("a filter that starts"));
+        let oldest = sites.drain();
+        let mut later = Vec::new();
+        for _ in 1..limits::GENERATIONS {
+            assert!(sites.renew(generation.clone()).is_none());
+            later.push(sites.drain());
+        }
+        assert!(!*oldest.borrow());
+        assert!(sites.renew(generation.clone()).is_none());
+        assert!(*oldest.borrow());
+        assert!(later.iter().all(|drain| !*drain.borrow()));
+    }
+
+    #[test]
+    fn generations_without_connections_are_forgotten() {
+        let generation = generation();
+        let mut sites = Sites::new(Site::start(&generation).expect("a filter that starts"));
+        let first = sites.drain();
+        for _ in 0..100 {
+            assert!(sites.renew(generation.clone()).is_none());
+        }
+        assert!(!*first.borrow());
+        assert_eq!(sites.drains.len(), 2);
+    }
+
+    fn generation() -> Generation {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = Authority::root("root").expect("a root");
+        root.issue(&Leaf::new().cn("node"))
+            .and_then(|leaf| leaf.write(directory.path(), "node"))
+            .expect("written");
+        let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
+        std::fs::write(path("ca.pem"), root.pem()).expect("written");
+        let files = RequiredFiles {
+            ca_certificates: path("ca.pem"),
+            certificates: path("node.pem"),
+            private_key: path("node.key"),
+            crls: Vec::new(),
+        };
+        let credentials = Credentials::load(&files).expect("credentials");
+        Generation {
+            tls: tls::server_config(credentials, &[], &[], &[]).expect("a configuration"),
+            filter: Filter::embedded().expect("a filter"),
+            configuration: r#"{"endpoint":"peer","policy":{}}"#.into(),
+        }
     }
 
     #[test]
