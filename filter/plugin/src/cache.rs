@@ -1,4 +1,4 @@
-//! Decisions by certificate, bounded.
+//! What is known of certificates, bounded.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use peergate_policy::Digest;
 
 use crate::verdict::Verdict;
 
-/// Entries per half: a VM keeps at most twice as many decisions.
+/// Entries per half: a VM keeps at most twice as many.
 const CAPACITY: usize = 1024;
 
 /// Least-recently-used, approximately: when the young half is full it becomes the old one, and what is not asked for
@@ -22,18 +22,18 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn find(&mut self, digest: &Digest) -> Option<Rc<Verdict>> {
-        if let Some(verdict) = self.young.get(digest) {
-            return Some(verdict.clone());
+        if let Some(value) = self.young.get(digest) {
+            return Some(value.clone());
         }
-        let verdict = self.old.remove(digest)?;
-        self.insert(*digest, verdict.clone());
-        Some(verdict)
+        let value = self.old.remove(digest)?;
+        self.insert(*digest, value.clone());
+        Some(value)
     }
 
-    pub(crate) fn insert(&mut self, digest: Digest, verdict: Rc<Verdict>) {
+    pub(crate) fn insert(&mut self, digest: Digest, value: Rc<Verdict>) {
         if self.young.len() >= CAPACITY {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(digest, verdict);
+        self.young.insert(digest, value);
     }
 }

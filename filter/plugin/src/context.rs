@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use peergate_policy::{Configuration, Decision, Mode};
+use peergate_policy::{CertificateTrust, Configuration, Decision, Endpoint, Mode};
 
 use crate::envoy::{self, HostCallError, Level, Map, Side};
 use crate::gate::Gate;
+use crate::head::Head;
 use crate::headers;
 use crate::reply::Reply;
 use crate::verdict::Verdict;
@@ -42,12 +43,13 @@ pub(crate) fn configured(mut known: impl Iterator<Item = Rc<Gate>>) -> Result<Rc
         .ok_or("there is none; give the policy as a StringValue of JSON")?;
     let text = String::from_utf8(bytes)
         .map_err(|_| "not UTF-8; give the policy as a StringValue of JSON, not as a Struct")?;
-    if let Some(gate) = known.find(|gate| gate.is_of(&text)) {
+    let digest = peergate_policy::sha256(text.as_bytes());
+    if let Some(gate) = known.find(|gate| gate.is_of(&digest)) {
         return Ok(gate);
     }
     let configuration = Configuration::parse(&text).map_err(|error| error.to_string())?;
     announce(&configuration);
-    Ok(Rc::new(Gate::new(text, configuration)))
+    Ok(Rc::new(Gate::new(digest, configuration)))
 }
 
 /// What an operator must know at start, loudly.
@@ -63,11 +65,15 @@ fn announce(configuration: &Configuration) {
         );
         envoy::log(Level::Warn, &message);
     }
-    if policy.admits_any_authenticated() {
-        envoy::log(
-            Level::Warn,
-            "peergate: no authorized-peers: every certificate of the trusted CA is admitted",
-        );
+    let anybody = match configuration.endpoint() {
+        Endpoint::Peer => policy.admits_any_authenticated(),
+        Endpoint::Mtls => {
+            policy.data_plane().is_some_and(|it| it.certificate_trust() == CertificateTrust::Any)
+        }
+        Endpoint::Token => false,
+    };
+    if anybody {
+        envoy::log(Level::Warn, "peergate: every certificate of the trusted CA is admitted");
     }
 }
 
@@ -90,12 +96,12 @@ impl Peer {
     }
 
     pub(crate) fn on_request_trailers(&mut self) -> Action {
-        headers::strip(Map::RequestTrailers).map_or_else(|HostCallError| refuse(), |()| Action::Continue)
+        headers::strip(Map::RequestTrailers).map_or_else(|HostCallError| refuse(), |_| Action::Continue)
     }
 
     fn admit(&self) -> Result<Action, HostCallError> {
-        headers::strip(Map::RequestHeaders)?;
-        let verdict = self.gate.judge();
+        let head = Head::new(headers::strip(Map::RequestHeaders)?);
+        let verdict = self.gate.judge_request(&head);
         if let Decision::Deny(denial) = verdict.decision() {
             Reply::denial(denial.reason()).send(denial.reason().as_str())?;
             return Ok(Action::Pause);
@@ -104,13 +110,20 @@ impl Peer {
             Reply::misdirected().send("authority-not-served")?;
             return Ok(Action::Pause);
         }
-        if self.gate.configuration().policy().upstream_headers().keep_authorization == Some(false) {
+        if !self.keeps_authorization() {
             envoy::remove_header(Map::RequestHeaders, b"authorization")?;
         }
         for (name, value) in verdict.upstream_headers() {
             envoy::add_request_header(name, value)?;
         }
         Ok(Action::Continue)
+    }
+
+    /// A bearer token is for us and for nobody behind us; other credentials are the service's business.
+    fn keeps_authorization(&self) -> bool {
+        let configuration = self.gate.configuration();
+        let asked = configuration.policy().upstream_headers().keep_authorization;
+        asked.unwrap_or(configuration.endpoint() != Endpoint::Token)
     }
 
     /// HTTP/2 connections are shared by all names of a certificate, so every request is asked whom it is for.
@@ -133,7 +146,7 @@ impl Peer {
         let verdict = match &self.verdict {
             // A connection may outlive its certificate; then it is judged again, so that the reason is told.
             Some(verdict) if verdict.holds_now() => return Action::Continue,
-            _ => self.verdict.insert(gate.judge()),
+            _ => self.verdict.insert(gate.judge_connection()),
         };
         if matches!(verdict.decision(), Decision::Allow(_)) {
             return Action::Continue;

@@ -37,6 +37,9 @@ pub(crate) enum Side {
 /// `proxy_buffer_type_t`.
 const PLUGIN_CONFIGURATION: u32 = 7;
 
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 
@@ -86,8 +89,9 @@ pub(crate) fn now() -> Result<UnixTime, HostCallError> {
     let mut nanoseconds = 0;
     // SAFETY: the proxy writes one u64.
     let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
-    let seconds = i64::try_from(nanoseconds / 1_000_000_000).map_err(|_| HostCallError)?;
-    if status == OK { Ok(UnixTime(seconds)) } else { Err(HostCallError) }
+    let seconds = i64::try_from(nanoseconds / SECOND).map_err(|_| HostCallError)?;
+    let rest = u32::try_from(nanoseconds % SECOND).map_err(|_| HostCallError)?;
+    if status == OK { Ok(UnixTime::new(seconds, rest)) } else { Err(HostCallError) }
 }
 
 /// A property; `None` where the proxy does not have it.

@@ -1,12 +1,16 @@
-//! The peer's gate: evidence from the proxy, decision from the engine. HTTP and L4 contexts share it.
+//! The gate: evidence from the proxy, decision from the engine. HTTP and L4 contexts share it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use peergate_policy::{Configuration, Decision, DenyReason, UnixTime};
+use peergate_policy::{
+    Certificate, CertificateTrust, Configuration, DataPlane, Decision, DenyReason, Digest, Endpoint, Mode,
+    UnixTime,
+};
 
 use crate::cache::Cache;
 use crate::envoy;
+use crate::head::Head;
 use crate::log::RefusalLog;
 use crate::peer;
 use crate::verdict::Verdict;
@@ -16,20 +20,21 @@ const DECISION: &str = "peergate.decision";
 
 /// One configuration and what was decided under it.
 pub(crate) struct Gate {
-    text: String,
+    /// SHA-256 of the configuration's text.
+    text: Digest,
     configuration: Configuration,
     cache: RefCell<Cache>,
     refusals: RefCell<RefusalLog>,
 }
 
 impl Gate {
-    pub(crate) fn new(text: String, configuration: Configuration) -> Self {
+    pub(crate) fn new(text: Digest, configuration: Configuration) -> Self {
         Self { text, configuration, cache: RefCell::default(), refusals: RefCell::default() }
     }
 
-    /// Whether this is the gate of that very configuration.
-    pub(crate) fn is_of(&self, text: &str) -> bool {
-        self.text == text
+    /// Whether this is the gate of the configuration with that digest.
+    pub(crate) fn is_of(&self, text: &Digest) -> bool {
+        self.text == *text
     }
 
     pub(crate) fn configuration(&self) -> &Configuration {
@@ -37,9 +42,30 @@ impl Gate {
     }
 
     /// Decides about the peer of the current connection, tells the proxy, and logs a refusal.
-    pub(crate) fn judge(&self) -> Rc<Verdict> {
+    pub(crate) fn judge_connection(&self) -> Rc<Verdict> {
         let now = envoy::now().ok();
-        let verdict = self.decide(now).unwrap_or_else(|reason| Rc::new(Verdict::denied(reason)));
+        let verdict = match self.configuration.endpoint() {
+            Endpoint::Peer => self.peer(now),
+            Endpoint::Mtls | Endpoint::Token => Err(DenyReason::NoRequest),
+        };
+        self.tell(now, verdict)
+    }
+
+    /// As [`Gate::judge_connection`], about a request.
+    pub(crate) fn judge_request(&self, head: &Head) -> Rc<Verdict> {
+        let now = envoy::now().ok();
+        let verdict = match (self.configuration.endpoint(), self.configuration.policy().data_plane()) {
+            (Endpoint::Peer, _) => self.peer(now).map(|verdict| self.capable(verdict, head)),
+            (Endpoint::Mtls, Some(data_plane)) => self.certificate_holder(data_plane, head, now),
+            (Endpoint::Token, Some(data_plane)) => token_holder(data_plane, head, now),
+            // The configuration is refused then, so this is never reached; it is no reason to admit.
+            (Endpoint::Mtls | Endpoint::Token, None) => Err(DenyReason::NoRequest),
+        };
+        self.tell(now, verdict)
+    }
+
+    fn tell(&self, now: Option<UnixTime>, verdict: Result<Rc<Verdict>, DenyReason>) -> Rc<Verdict> {
+        let verdict = verdict.unwrap_or_else(|reason| Rc::new(Verdict::decided(Decision::deny(reason))));
         envoy::set_property(DECISION, verdict.summary());
         let refused = match verdict.decision() {
             Decision::Allow(grant) => grant.would_deny().is_some(),
@@ -51,29 +77,75 @@ impl Gate {
         verdict
     }
 
-    fn decide(&self, now: Option<UnixTime>) -> Result<Rc<Verdict>, DenyReason> {
-        let stated = peer::digest();
-        // Chain trust and validity change while the certificate stays the same: asked each time, never cached.
+    fn peer(&self, now: Option<UnixTime>) -> Result<Rc<Verdict>, DenyReason> {
+        // Chain trust changes while the certificate stays the same: asked each time, never cached.
         peer::check_chain()?;
-        let cached = stated.and_then(|digest| self.cache.borrow_mut().find(&digest));
-        let verdict = match cached {
-            Some(verdict) => verdict,
-            None => self.examine(stated)?,
+        self.holder(now).map(|(_, verdict)| verdict)
+    }
+
+    /// The certificate of the current connection and what `authorized-peers` say to it, if it is valid now.
+    fn holder(&self, now: Option<UnixTime>) -> Result<(Digest, Rc<Verdict>), DenyReason> {
+        let stated = peer::digest();
+        let cached =
+            stated.and_then(|digest| self.cache.borrow_mut().find(&digest).map(|verdict| (digest, verdict)));
+        let (digest, verdict) = match cached {
+            Some(known) => known,
+            None => {
+                let certificate = examined(stated)?;
+                let verdict = Rc::new(Verdict::of(self.configuration.policy(), &certificate));
+                self.cache.borrow_mut().insert(certificate.digest, verdict.clone());
+                (certificate.digest, verdict)
+            }
         };
         match verdict.lapsed(now.ok_or(DenyReason::ClockFailed)?) {
             Some(reason) => Err(reason),
-            None => Ok(verdict),
+            None => Ok((digest, verdict)),
         }
     }
 
-    fn examine(&self, stated: Option<peergate_policy::Digest>) -> Result<Rc<Verdict>, DenyReason> {
-        let certificate = peer::certificate()?;
-        if stated.is_some_and(|digest| digest != certificate.digest) {
-            // The proxy speaks of two certificates. Whichever it means, this is not evidence.
-            return Err(DenyReason::MalformedCertificate);
+    /// The peer's second gate.
+    fn capable(&self, verdict: Rc<Verdict>, head: &Head) -> Rc<Verdict> {
+        let policy = self.configuration.policy();
+        let Decision::Allow(grant) = verdict.decision() else { return verdict };
+        match policy.authorize_request(grant, head.request()) {
+            Ok(()) => verdict,
+            Err(reason) if policy.capability_mode() == Mode::LogOnly => {
+                Rc::new(verdict.with(Decision::Allow(grant.tolerated(reason))))
+            }
+            Err(reason) => Rc::new(Verdict::decided(grant.refused(reason))),
         }
-        let verdict = Rc::new(Verdict::of(self.configuration.policy(), &certificate));
-        self.cache.borrow_mut().insert(certificate.digest, verdict.clone());
-        Ok(verdict)
     }
+
+    /// Pinned certificates need no CA: possession was proven to the proxy, the leaf must be the very one.
+    fn certificate_holder(
+        &self,
+        data_plane: &DataPlane,
+        head: &Head,
+        now: Option<UnixTime>,
+    ) -> Result<Rc<Verdict>, DenyReason> {
+        if data_plane.certificate_trust() == CertificateTrust::Any {
+            peer::check_chain()?;
+        }
+        let (leaf, _) = self.holder(now)?;
+        Ok(Rc::new(Verdict::decided(data_plane.judge_certificate(&leaf, head.request()))))
+    }
+}
+
+fn token_holder(
+    data_plane: &DataPlane,
+    head: &Head,
+    now: Option<UnixTime>,
+) -> Result<Rc<Verdict>, DenyReason> {
+    let now = now.ok_or(DenyReason::ClockFailed)?;
+    Ok(Rc::new(Verdict::decided(data_plane.judge_token(head.authorization(), head.request(), now))))
+}
+
+/// The peer's certificate, if the proxy states its digest rightly.
+fn examined(stated: Option<Digest>) -> Result<Certificate, DenyReason> {
+    let certificate = peer::certificate()?;
+    if stated.is_some_and(|digest| digest != certificate.digest) {
+        // The proxy speaks of two certificates. Whichever it means, this is not evidence.
+        return Err(DenyReason::MalformedCertificate);
+    }
+    Ok(certificate)
 }

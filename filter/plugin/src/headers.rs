@@ -2,20 +2,22 @@
 
 use peergate_policy::{Certificate, Grant, UpstreamHeaders};
 
-use crate::envoy::{self, HostCallError, Map};
+use crate::envoy::{self, HostCallError, Map, Pair};
 
 const PREFIX: &[u8] = b"x-peergate-";
 const XFCC: &str = "x-forwarded-client-cert";
 
 /// Removes every header that could be taken for a statement of ours or of the proxy about the peer: `x-peergate-*` and
 /// `x-forwarded-client-cert`, in any case, also spelt with `_`, which some servers read as `-`.
-pub(crate) fn strip(map: Map) -> Result<(), HostCallError> {
-    for (name, _) in envoy::headers(map)? {
-        if is_identity(&name) {
-            envoy::remove_header(map, &name)?;
-        }
+///
+/// Returns what is left.
+pub(crate) fn strip(map: Map) -> Result<Vec<Pair>, HostCallError> {
+    let (identity, left): (Vec<Pair>, Vec<Pair>) =
+        envoy::headers(map)?.into_iter().partition(|(name, _)| is_identity(name));
+    for (name, _) in identity {
+        envoy::remove_header(map, &name)?;
     }
-    Ok(())
+    Ok(left)
 }
 
 fn is_identity(name: &[u8]) -> bool {

@@ -9,6 +9,7 @@ mod cache;
 mod context;
 mod envoy;
 mod gate;
+mod head;
 mod headers;
 mod log;
 mod peer;

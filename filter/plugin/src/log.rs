@@ -10,21 +10,22 @@ const PER_SECOND: u32 = 20;
 /// Counts the lines of the current second.
 #[derive(Default)]
 pub(crate) struct RefusalLog {
-    second: Option<UnixTime>,
+    second: Option<i64>,
     written: u32,
     suppressed: u64,
 }
 
 impl RefusalLog {
     pub(crate) fn write(&mut self, now: Option<UnixTime>, summary: &str) {
-        if self.second != now {
+        let second = now.map(UnixTime::seconds);
+        if self.second != second {
             if self.suppressed > 0 {
                 envoy::log(
                     Level::Warn,
                     &format!("peergate: {} more refusals in one second", self.suppressed),
                 );
             }
-            *self = Self { second: now, ..Self::default() };
+            *self = Self { second, ..Self::default() };
         }
         if self.written < PER_SECOND {
             self.written += 1;

@@ -24,7 +24,20 @@ impl Reply {
             | DenyReason::NoRuleMatched
             | DenyReason::NoCapabilities
             | DenyReason::NotSpiffe
-            | DenyReason::ClockFailed => Self { status: 403, message: "Forbidden" },
+            | DenyReason::ClockFailed
+            | DenyReason::NoRequest
+            | DenyReason::CapabilityMissing
+            | DenyReason::CertificateUnknown
+            | DenyReason::PermissionMissing
+            | DenyReason::TokenUnknown
+            | DenyReason::TokenExpired
+            | DenyReason::TokenAmbiguous
+            | DenyReason::MethodUnknown
+            | DenyReason::PathUnsafe
+            | DenyReason::PathAmbiguous => Self { status: 403, message: "Forbidden" },
+            DenyReason::TokenMissing | DenyReason::TokenRepeated | DenyReason::TokenMalformed => {
+                Self { status: 401, message: "Unauthorized" }
+            }
         }
     }
 
@@ -41,7 +54,11 @@ impl Reply {
     /// Sends it. `details` goes to the proxy's access log, as Envoy's `response_code_details`.
     pub(crate) fn send(&self, details: &str) -> Result<(), HostCallError> {
         let body = format!(r#"{{"code":{},"message":"{}"}}"#, self.status, self.message);
-        let headers = [("content-type", "application/json"), ("cache-control", "no-store")];
+        let mut headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
+        if self.status == 401 {
+            // RFC 9110, 15.5.2
+            headers.push(("www-authenticate", "Bearer"));
+        }
         envoy::send_response(self.status, &format!("peergate_{details}"), &headers, &body)
     }
 }

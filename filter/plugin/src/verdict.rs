@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use peergate_policy::{
-    CapabilitySet, Certificate, Decision, DenyReason, Policy, RuleReport, UnixTime, Validity,
+    CapabilitySet, Certificate, ClientGrant, Decision, DenyReason, Policy, RuleReport, TokenUse, UnixTime,
+    Validity,
 };
 
 use crate::{envoy, headers};
@@ -38,9 +39,19 @@ impl Verdict {
         Self { decision, validity: Some(certificate.validity), summary, upstream_headers }
     }
 
-    pub(crate) fn denied(reason: DenyReason) -> Self {
-        let decision = Decision::deny(reason);
+    /// A decision that is for one request only.
+    pub(crate) fn decided(decision: Decision) -> Self {
         Self { summary: summary(&decision, ""), decision, validity: None, upstream_headers: Vec::new() }
+    }
+
+    /// The same verdict with another decision, for one request only.
+    pub(crate) fn with(&self, decision: Decision) -> Self {
+        Self {
+            summary: summary(&decision, ""),
+            decision,
+            validity: self.validity,
+            upstream_headers: self.upstream_headers.clone(),
+        }
     }
 
     pub(crate) fn decision(&self) -> &Decision {
@@ -85,7 +96,21 @@ fn summary(decision: &Decision, unmet: &str) -> String {
     if !matched.shadow.is_empty() {
         fields += &format!(r#","shadow_matched":{}"#, rules(&matched.shadow));
     }
-    if let Decision::Allow(grant) = decision {
+    let token = match decision {
+        Decision::Allow(grant) => {
+            if let Some(client) = grant.client() {
+                fields += &format!(r#","client":{}"#, client_json(client));
+            }
+            None
+        }
+        Decision::Deny(denial) => denial.token(),
+    };
+    if let Some(token) = token {
+        fields += &format!(r#","token":{}"#, token_json(token));
+    }
+    if let Decision::Allow(grant) = decision
+        && grant.client().is_none()
+    {
         let names = match grant.capabilities() {
             CapabilitySet::ALL => r#"["vespa.all"]"#.to_owned(),
             some => array(some.names().map(|name| quoted(name, usize::MAX))),
@@ -93,6 +118,26 @@ fn summary(decision: &Decision, unmet: &str) -> String {
         fields += &format!(r#","capabilities":{names}"#);
     }
     format!("{{{fields}{unmet}}}")
+}
+
+fn client_json(client: &ClientGrant) -> String {
+    let ids = array(client.ids.iter().map(|id| quoted(id, usize::MAX)));
+    let permissions = array(client.permissions.words().map(|word| quoted(word, usize::MAX)));
+    let token = client
+        .token
+        .as_deref()
+        .map_or_else(String::new, |token| format!(r#","token":{}"#, token_json(token)));
+    format!(r#"{{"ids":{ids},"permissions":{permissions}{token}}}"#)
+}
+
+/// What may be known of a token: never the token.
+fn token_json(token: &TokenUse) -> String {
+    let expiration = token.expiration.map_or_else(|| "<none>".to_owned(), |time| time.to_string());
+    format!(
+        r#"{{"id":{},"fingerprint":"{}","expiration":"{expiration}"}}"#,
+        quoted(&token.id, VALUE_CHARACTERS),
+        token.fingerprint
+    )
 }
 
 /// The first rules that did not match, each with the credential that failed. The rest is for `peergate explain`.

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use sha2::{Digest as _, Sha256};
 use x509_parser::asn1_rs::{Any, Tag, oid};
 use x509_parser::certificate::X509CertificateParser;
 use x509_parser::extensions::{GeneralName, SubjectAlternativeName};
@@ -10,8 +9,9 @@ use x509_parser::nom::Parser as _;
 use x509_parser::prelude::{FromDer, Pem, TbsCertificate};
 
 use crate::decision::DenyReason;
-use crate::identity::{Certificate, PeerIdentity, UnixTime, Validity};
+use crate::identity::{Certificate, PeerIdentity, Validity, sha256};
 use crate::limits;
+use crate::unix_time::UnixTime;
 
 impl Certificate {
     /// Parses one DER certificate (RFC 5280).
@@ -37,10 +37,10 @@ impl Certificate {
             PeerIdentity { common_name: common_name(&certificate)?, ..PeerIdentity::default() };
         read_alternative_names(&certificate, &mut identity)?;
         let validity = Validity {
-            not_before: UnixTime(certificate.validity().not_before.timestamp()),
-            not_after: UnixTime(certificate.validity().not_after.timestamp()),
+            not_before: UnixTime::from_seconds(certificate.validity().not_before.timestamp()),
+            not_after: UnixTime::from_seconds(certificate.validity().not_after.timestamp()),
         };
-        Ok(Self { identity, validity, digest: Sha256::digest(der).into() })
+        Ok(Self { identity, validity, digest: sha256(der) })
     }
 
     /// Parses the first certificate of PEM text (RFC 7468), as it is or URL-encoded: Envoy's attribute

@@ -4,7 +4,7 @@ use crate::document;
 use crate::error::{Fault, PolicyError, PolicyErrorKind};
 use crate::json::Node;
 use crate::policy::Policy;
-use crate::schema::{self, CONFIGURATION, ROOT};
+use crate::schema::{self, CONFIGURATION};
 
 /// The plugin configuration: `{"endpoint": "peer", "names": ["host.name"], "policy": {...}}`, or a bare policy, which
 /// means `peer`.
@@ -20,16 +20,22 @@ pub struct Configuration {
 pub enum Endpoint {
     /// `authorized-peers` and capabilities, by certificate.
     Peer,
+    /// Data-plane clients, by certificate.
+    Mtls,
+    /// Data-plane clients, by bearer token.
+    Token,
 }
 
 impl Endpoint {
     const WORDS: &'static [&'static str] = &["peer", "mtls", "token"];
-    const VALUES: &'static [Option<Self>] = &[Some(Self::Peer), None, None];
+    const VALUES: &'static [Self] = &[Self::Peer, Self::Mtls, Self::Token];
 
     /// The word of the configuration and the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Peer => "peer",
+            Self::Mtls => "mtls",
+            Self::Token => "token",
         }
     }
 }
@@ -44,6 +50,22 @@ impl Configuration {
             .and_then(|()| Node::document(text))
             .and_then(configuration)
             .map_err(|fault| PolicyError::new(text, fault))
+    }
+
+    /// A data-plane policy judged as `peer` would admit everyone, and a policy without data plane knows no clients.
+    fn new(endpoint: Endpoint, names: Vec<String>, node: Node<'_>) -> Result<Self, Fault> {
+        let policy = document::policy(node)?;
+        let missing = match endpoint {
+            Endpoint::Peer if policy.data_plane().is_some() && policy.admits_any_authenticated() => {
+                Some("authorized-peers")
+            }
+            Endpoint::Mtls | Endpoint::Token if policy.data_plane().is_none() => Some("data-plane"),
+            Endpoint::Peer | Endpoint::Mtls | Endpoint::Token => None,
+        };
+        match missing {
+            Some(key) => Err(node.fault(PolicyErrorKind::EndpointNeeds { endpoint: endpoint.as_str(), key })),
+            None => Ok(Self { endpoint, names, policy }),
+        }
     }
 
     /// The kind of endpoint.
@@ -71,23 +93,16 @@ impl Configuration {
 fn configuration(node: Node<'_>) -> Result<Configuration, Fault> {
     let wrapped = node.object()?.iter().any(|member| matches!(&*member.key, "policy" | "endpoint" | "names"));
     if !wrapped {
-        // A bare policy; also what tells a misspelt key in the form the user meant.
-        ROOT.members(node, true)?;
-        return Ok(Configuration {
-            endpoint: Endpoint::Peer,
-            names: Vec::new(),
-            policy: document::policy(node)?,
-        });
+        return Configuration::new(Endpoint::Peer, Vec::new(), node);
     }
     let members = CONFIGURATION.members(node, false)?;
     let endpoint = match members.find("endpoint") {
-        Some(kind) => schema::choice(kind, Endpoint::WORDS, Endpoint::VALUES)?
-            .ok_or_else(|| kind.fault(PolicyErrorKind::NotSupported { what: "this endpoint kind" }))?,
+        Some(kind) => schema::choice(kind, Endpoint::WORDS, Endpoint::VALUES)?,
         None => Endpoint::Peer,
     };
     let names = members.strings("names", "leave `names` out to serve every authority")?;
     let names = names.into_iter().map(|name| name.trim_end_matches('.').to_owned()).collect();
-    Ok(Configuration { endpoint, names, policy: document::policy(members.require("policy")?)? })
+    Configuration::new(endpoint, names, members.require("policy")?)
 }
 
 /// The host of an authority `host[:port]`, IPv6 in brackets.
@@ -132,7 +147,11 @@ mod tests {
                 r#"{"policy": {"authorized-peers": []}}"#,
                 "`policy.authorized-peers` at line 1 column 33: empty array",
             ),
-            (r#"{"endpoint": "mtls", "policy": {}}"#, "`endpoint` at line 1 column 14: this endpoint kind"),
+            (
+                r#"{"endpoint": "mtls", "policy": {}}"#,
+                "`policy` at line 1 column 32: an endpoint of kind `mtls` needs `data-plane`",
+            ),
+            (r#"{"data-plane": {"clients": []}}"#, "an endpoint of kind `peer` needs `authorized-peers`"),
             (r#"{"endpoint": "per", "policy": {}}"#, "did you mean `peer`?"),
             (r#"{"polcy": {}}"#, "unknown key `polcy`"),
             (r#"{"policy": {}, "name": []}"#, "unknown key `name`"),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
+use crate::data_plane::{ClientGrant, TokenUse};
 
 /// The answer for one peer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,7 +26,12 @@ impl Decision {
 
     /// A denial without matched rules.
     pub fn deny(reason: DenyReason) -> Self {
-        Self::Deny(Denial { reason, matched: Matched::default() })
+        Self::Deny(Denial { reason, matched: Matched::default(), token: None })
+    }
+
+    /// A denial of a token that is known.
+    pub(crate) fn deny_token(reason: DenyReason, token: Arc<TokenUse>) -> Self {
+        Self::Deny(Denial { reason, matched: Matched::default(), token: Some(token) })
     }
 
     /// The rules that matched.
@@ -43,16 +49,37 @@ pub struct Grant {
     matched: Matched,
     capabilities: CapabilitySet,
     would_deny: Option<DenyReason>,
+    client: Option<ClientGrant>,
 }
 
 impl Grant {
     pub(crate) fn new(matched: Matched, capabilities: CapabilitySet) -> Self {
-        Self { matched, capabilities, would_deny: None }
+        Self { matched, capabilities, would_deny: None, client: None }
     }
 
     /// A grant that exists only because the policy's `authorization-mode` is `log_only`.
     pub(crate) fn tolerating(denial: Denial, capabilities: CapabilitySet) -> Self {
-        Self { matched: denial.matched, capabilities, would_deny: Some(denial.reason) }
+        Self { matched: denial.matched, capabilities, would_deny: Some(denial.reason), client: None }
+    }
+
+    pub(crate) fn of_client(client: ClientGrant) -> Self {
+        Self { client: Some(client), ..Self::new(Matched::default(), CapabilitySet::EMPTY) }
+    }
+
+    /// What becomes of this grant when a request is refused for `reason`.
+    pub fn refused(&self, reason: DenyReason) -> Decision {
+        Decision::Deny(Denial { reason, matched: self.matched.clone(), token: None })
+    }
+
+    /// What becomes of it where `reason` is only reported.
+    #[must_use]
+    pub fn tolerated(&self, reason: DenyReason) -> Self {
+        Self { would_deny: Some(reason), ..self.clone() }
+    }
+
+    /// The data-plane clients; `None` for a peer.
+    pub fn client(&self) -> Option<&ClientGrant> {
+        self.client.as_ref()
     }
 
     /// The rules that matched; none where the policy admits every verified certificate.
@@ -76,9 +103,15 @@ impl Grant {
 pub struct Denial {
     pub(crate) reason: DenyReason,
     pub(crate) matched: Matched,
+    pub(crate) token: Option<Arc<TokenUse>>,
 }
 
 impl Denial {
+    /// The token that was refused, if it is a known one.
+    pub fn token(&self) -> Option<&TokenUse> {
+        self.token.as_deref()
+    }
+
     /// The reason.
     pub fn reason(&self) -> DenyReason {
         self.reason
@@ -122,6 +155,32 @@ pub enum DenyReason {
     NotSpiffe,
     /// The clock could not be read.
     ClockFailed,
+    /// A data-plane endpoint is judged per request, and a network filter sees none.
+    NoRequest,
+    /// The grant lacks a capability that `http-capabilities` asks for.
+    CapabilityMissing,
+    /// No client has this certificate.
+    CertificateUnknown,
+    /// The clients that have this credential may not do this.
+    PermissionMissing,
+    /// No bearer token.
+    TokenMissing,
+    /// More than one `Authorization`.
+    TokenRepeated,
+    /// No token can look like this.
+    TokenMalformed,
+    /// No client has this token.
+    TokenUnknown,
+    /// After the token's expiration.
+    TokenExpired,
+    /// One secret under two token ids or versions.
+    TokenAmbiguous,
+    /// A method without a meaning here.
+    MethodUnknown,
+    /// A path with a dot segment, NUL or control character, plain or escaped, or with a broken escape.
+    PathUnsafe,
+    /// A path that falls under another rule once it is decoded.
+    PathAmbiguous,
 }
 
 impl DenyReason {
@@ -138,6 +197,19 @@ impl DenyReason {
             Self::NoCapabilities => "no-capabilities",
             Self::NotSpiffe => "not-spiffe",
             Self::ClockFailed => "clock-failed",
+            Self::NoRequest => "no-request",
+            Self::CapabilityMissing => "capability-missing",
+            Self::CertificateUnknown => "certificate-unknown",
+            Self::PermissionMissing => "permission-missing",
+            Self::TokenMissing => "token-missing",
+            Self::TokenRepeated => "token-repeated",
+            Self::TokenMalformed => "token-malformed",
+            Self::TokenUnknown => "token-unknown",
+            Self::TokenExpired => "token-expired",
+            Self::TokenAmbiguous => "token-ambiguous",
+            Self::MethodUnknown => "method-unknown",
+            Self::PathUnsafe => "path-unsafe",
+            Self::PathAmbiguous => "path-ambiguous",
         }
     }
 }

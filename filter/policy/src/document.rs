@@ -1,5 +1,8 @@
 //! The policy document: from JSON nodes to a [`Policy`].
 
+mod data_plane;
+mod rules;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -8,13 +11,14 @@ use crate::capability::{self, CapabilitySet};
 use crate::compatibility::Compatibility;
 use crate::error::{Fault, PolicyError, PolicyErrorKind};
 use crate::files::Files;
+use crate::http_capabilities::{HttpCapabilities, HttpCapability};
 use crate::json::Node;
 use crate::limits;
 use crate::mode::Mode;
 use crate::policy::{AuthorizedPeers, Policy};
 use crate::rule::{Credential, Field, Rule};
 use crate::rules::Rules;
-use crate::schema::{self, CREDENTIAL, Members, PEER, ROOT, UPSTREAM_HEADERS};
+use crate::schema::{self, CREDENTIAL, HTTP_CAPABILITY, Members, PEER, ROOT, UPSTREAM_HEADERS};
 use crate::tls;
 use crate::upstream_headers::UpstreamHeaders;
 
@@ -42,7 +46,6 @@ pub(crate) fn check_size(text: &str) -> Result<(), Fault> {
 pub(crate) fn policy(node: Node<'_>) -> Result<Policy, Fault> {
     let compatibility = compatibility(node)?;
     let root = ROOT.members(node, compatibility.ignores_unknown_keys())?;
-    refuse_unsupported(&root)?;
     let mut reader = Reader { compatibility, warnings: Vec::new() };
     Ok(Policy {
         files: match root.find("files") {
@@ -60,6 +63,11 @@ pub(crate) fn policy(node: Node<'_>) -> Result<Policy, Fault> {
         capability_mode: mode(&root, "capability-mode", compatibility.default_capability_mode())?,
         spiffe_strict: root.flag("spiffe-strict")?.unwrap_or_default(),
         upstream_headers: upstream_headers(&root)?,
+        http_capabilities: http_capabilities(&root)?,
+        data_plane: root
+            .find("data-plane")
+            .map(|node| data_plane::parse(node, &mut reader.warnings))
+            .transpose()?,
         warnings: reader.warnings,
     })
 }
@@ -70,16 +78,6 @@ fn compatibility(node: Node<'_>) -> Result<Compatibility, Fault> {
     members.find("compatibility").map_or(Ok(Compatibility::Strict), |value| {
         schema::choice(value, Compatibility::WORDS, Compatibility::VALUES)
     })
-}
-
-/// A part of the policy that nobody enforces would silently allow.
-fn refuse_unsupported(root: &Members<'_>) -> Result<(), Fault> {
-    for what in ["http-capabilities", "data-plane"] {
-        if let Some(node) = root.find(what) {
-            return Err(node.fault(PolicyErrorKind::NotSupported { what }));
-        }
-    }
-    Ok(())
 }
 
 fn mode(root: &Members<'_>, key: &'static str, default: Mode) -> Result<Mode, Fault> {
@@ -100,6 +98,30 @@ fn upstream_headers(root: &Members<'_>) -> Result<UpstreamHeaders, Fault> {
             .map(|node| schema::choice(node, UpstreamHeaders::AUTHORIZATION_WORDS, &[false, true]))
             .transpose()?,
     })
+}
+
+fn http_capabilities(root: &Members<'_>) -> Result<HttpCapabilities, Fault> {
+    let Some(node) = root.find("http-capabilities") else { return Ok(HttpCapabilities::default()) };
+    let entries = node.filled_array("leave `http-capabilities` out where there are none")?;
+    let entry = |node: Node<'_>| {
+        let members = HTTP_CAPABILITY.members(node, false)?;
+        Ok(HttpCapability {
+            methods: rules::methods(&members)?,
+            paths: rules::paths(&members)?,
+            requires: required_capabilities(members.require("requires")?)?,
+        })
+    };
+    Ok(HttpCapabilities(entries.into_iter().map(entry).collect::<Result<_, _>>()?))
+}
+
+/// Here `[]` has a meaning: nothing beyond a match.
+fn required_capabilities(node: Node<'_>) -> Result<CapabilitySet, Fault> {
+    let mut union = CapabilitySet::EMPTY;
+    for entry in node.array()? {
+        let name = entry.string()?;
+        union = union.union(CapabilitySet::named(&name).ok_or_else(|| unknown_capability(entry, &name))?);
+    }
+    Ok(union)
 }
 
 struct Reader {

@@ -132,15 +132,40 @@ pub enum PolicyErrorKind {
         /// The canonical text, if there is one.
         canonical: Option<String>,
     },
+    /// A path glob that is none.
+    NotAPathPattern {
+        /// The text as written.
+        value: String,
+    },
+    /// Not the hexadecimal text of so many bytes.
+    NotHex {
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// Neither a time (RFC 3339) nor `<none>`.
+    NotATime {
+        /// The text as written.
+        value: String,
+    },
+    /// A certificate that the engine cannot read.
+    NotACertificate,
+    /// A certificate named by file where no file can be read.
+    NotInlined,
+    /// A data-plane client with neither certificates nor tokens, or with both.
+    ClientCredentials,
+    /// A token context that would make check hashes of fingerprints, or that is empty.
+    TokenContext,
     /// A path that is not absolute.
     RelativePath {
         /// The path as written.
         path: String,
     },
-    /// A key of the policy format that this version does not enforce, and therefore refuses.
-    NotSupported {
-        /// The key or value.
-        what: &'static str,
+    /// A policy that the endpoint cannot be judged by.
+    EndpointNeeds {
+        /// The kind of endpoint.
+        endpoint: &'static str,
+        /// The key it needs.
+        key: &'static str,
     },
 }
 
@@ -200,11 +225,32 @@ impl fmt::Display for PolicyErrorKind {
                 "`{}` is neither an IP address nor a CIDR block; SAN_IP takes no glob",
                 value.escape_debug()
             ),
+            Self::NotAPathPattern { value } => write!(
+                formatter,
+                "`{}` is no path pattern; it starts with `/`, and `**` is a whole segment",
+                value.escape_debug()
+            ),
+            Self::NotHex { bytes } => write!(formatter, "expected {} hexadecimal digits", bytes * 2),
+            Self::NotATime { value } => write!(
+                formatter,
+                "`{}` is no time; write `2026-12-20T00:00:00Z`, or `<none>` for no expiration",
+                value.escape_debug()
+            ),
+            Self::NotACertificate => formatter.write_str("not a PEM certificate"),
+            Self::NotInlined => formatter.write_str(
+                "the filter reads no files; `peergate render` or the host puts the certificate's `sha256` here",
+            ),
+            Self::ClientCredentials => {
+                formatter.write_str("a client has either `certificates` or `tokens`, as in Vespa")
+            }
+            Self::TokenContext => formatter.write_str(
+                "clients with tokens need a `token-context` such as `Vespa Cloud tenant data plane:mytenant`",
+            ),
             Self::RelativePath { path } => {
                 write!(formatter, "`{}` is a relative path; write an absolute one", path.escape_debug())
             }
-            Self::NotSupported { what } => {
-                write!(formatter, "{what} is not enforced by this version, so it is refused; remove it")
+            Self::EndpointNeeds { endpoint, key } => {
+                write!(formatter, "an endpoint of kind `{endpoint}` needs `{key}` in its policy")
             }
         }
     }

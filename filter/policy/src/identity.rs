@@ -2,6 +2,10 @@
 
 use std::net::IpAddr;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::unix_time::UnixTime;
+
 /// The names of a leaf certificate, kept apart by kind.
 ///
 /// Only the verified leaf is ever looked at, never another certificate of the chain (CVE-2023-2422).
@@ -17,10 +21,6 @@ pub struct PeerIdentity {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Seconds since 1970-01-01T00:00:00Z, negative before.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct UnixTime(pub i64);
-
 /// The period in which a certificate is valid, both ends included (RFC 5280, 4.1.2.5).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Validity {
@@ -32,6 +32,11 @@ pub struct Validity {
 
 /// SHA-256 of a certificate's DER.
 pub type Digest = [u8; 32];
+
+/// SHA-256 of anything.
+pub fn sha256(bytes: &[u8]) -> Digest {
+    Sha256::digest(bytes).into()
+}
 
 /// A parsed leaf certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]

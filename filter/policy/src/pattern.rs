@@ -80,7 +80,7 @@ pub(crate) enum Label {
 }
 
 impl Label {
-    fn new(text: &str, single: bool) -> Self {
+    pub(crate) fn new(text: &str, single: bool) -> Self {
         if !(text.contains('*') || single && text.contains('?')) {
             return Self::Literal(text.into());
         }
@@ -224,7 +224,10 @@ impl MaskedPiece {
         for (index, _) in text.chars().enumerate().filter(|(_, c)| *c == '?') {
             set(&mut any, index);
         }
-        let distinct: BTreeSet<char> = text.chars().filter(|c| *c != '?').collect();
+        let mut distinct = BTreeSet::new();
+        for character in text.chars().filter(|c| *c != '?') {
+            distinct.insert(character);
+        }
         let positions = distinct
             .into_iter()
             .map(|character| {

@@ -2,16 +2,20 @@
 
 use crate::capability::CapabilitySet;
 use crate::compatibility::Compatibility;
+use crate::data_plane::DataPlane;
 use crate::decision::{Decision, Denial, DenyReason, Grant, Matched};
 use crate::error::PolicyError;
 use crate::explanation::RuleReport;
 use crate::files::Files;
-use crate::identity::{PeerIdentity, UnixTime, Validity};
+use crate::http_capabilities::HttpCapabilities;
+use crate::identity::{PeerIdentity, Validity};
 use crate::mode::Mode;
 use crate::names::Names;
+use crate::request::Request;
 use crate::rule::Rule;
 use crate::rules::Rules;
 use crate::spiffe;
+use crate::unix_time::UnixTime;
 use crate::upstream_headers::UpstreamHeaders;
 
 /// A policy document, read and compiled.
@@ -27,6 +31,8 @@ pub struct Policy {
     pub(crate) capability_mode: Mode,
     pub(crate) spiffe_strict: bool,
     pub(crate) upstream_headers: UpstreamHeaders,
+    pub(crate) http_capabilities: HttpCapabilities,
+    pub(crate) data_plane: Option<DataPlane>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -66,6 +72,18 @@ impl Policy {
         }
     }
 
+    /// The second gate of a peer: whether its capabilities suffice for `request`, by `http-capabilities`.
+    ///
+    /// # Errors
+    /// Why not. In `capability-mode: log_only` that is the reason to report, and the request goes on.
+    pub fn authorize_request(&self, grant: &Grant, request: Request<'_>) -> Result<(), DenyReason> {
+        if self.capability_mode == Mode::Disable {
+            return Ok(());
+        }
+        let required = self.http_capabilities.required(request)?;
+        if grant.capabilities().contains(required) { Ok(()) } else { Err(DenyReason::CapabilityMissing) }
+    }
+
     fn enforced(&self, identity: &PeerIdentity) -> Decision {
         if self.spiffe_strict && !matches!(&identity.uris[..], [uri] if spiffe::is_workload_id(uri)) {
             return Decision::deny(DenyReason::NotSpiffe);
@@ -81,10 +99,10 @@ impl Policy {
         let Some(capabilities) =
             admitting.iter().map(|rule| rule.capabilities()).reduce(CapabilitySet::union)
         else {
-            return Decision::Deny(Denial { reason: DenyReason::NoRuleMatched, matched });
+            return Decision::Deny(Denial { reason: DenyReason::NoRuleMatched, matched, token: None });
         };
         if capabilities.is_empty() && !self.compatibility.admits_without_capabilities() {
-            return Decision::Deny(Denial { reason: DenyReason::NoCapabilities, matched });
+            return Decision::Deny(Denial { reason: DenyReason::NoCapabilities, matched, token: None });
         }
         Decision::Allow(Grant::new(matched, capabilities))
     }
@@ -152,6 +170,11 @@ impl Policy {
         self.capability_mode
     }
 
+    /// `data-plane`.
+    pub fn data_plane(&self) -> Option<&DataPlane> {
+        self.data_plane.as_ref()
+    }
+
     /// `upstream-headers`.
     pub fn upstream_headers(&self) -> &UpstreamHeaders {
         &self.upstream_headers
@@ -169,6 +192,8 @@ impl Validity {
     /// # Errors
     /// [`DenyReason::NotYetValid`] or [`DenyReason::Expired`].
     pub fn check(&self, now: UnixTime) -> Result<(), DenyReason> {
+        // Certificates count in seconds (RFC 5280, 4.1.2.5): the last one is valid to its end.
+        let now = UnixTime::from_seconds(now.seconds());
         if now < self.not_before {
             return Err(DenyReason::NotYetValid);
         }

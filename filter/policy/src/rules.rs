@@ -26,7 +26,7 @@ pub(crate) struct Rules {
     /// The distinct prefix lengths in `addresses`, by address width.
     prefixes: BTreeSet<(u8, u8)>,
     /// Rules without credentials (`vespa-java`), which match everybody.
-    unconditional: Vec<RuleIndex>,
+    unconditional: BTreeSet<RuleIndex>,
 }
 
 impl Rules {
@@ -51,7 +51,7 @@ impl Rules {
             uris: Trie::new(Field::Uri.separator()),
             addresses: BTreeMap::new(),
             prefixes: BTreeSet::new(),
-            unconditional: Vec::new(),
+            unconditional: BTreeSet::new(),
         };
         for (index, credential) in (0..).zip(filed) {
             indexed.file(index, credential);
@@ -60,7 +60,10 @@ impl Rules {
     }
 
     fn file(&mut self, index: RuleIndex, credential: Option<Credential>) {
-        let Some(credential) = credential else { return self.unconditional.push(index) };
+        let Some(credential) = credential else {
+            self.unconditional.insert(index);
+            return;
+        };
         match credential.matcher() {
             Matcher::Address(block) => {
                 let (network, prefix) = block.parts();
@@ -81,7 +84,7 @@ impl Rules {
 
     /// The rules that match, in policy order.
     pub(crate) fn matching(&self, names: &Names<'_>) -> Vec<&Rule> {
-        let mut candidates: BTreeSet<RuleIndex> = self.unconditional.iter().copied().collect();
+        let mut candidates = self.unconditional.clone();
         for (field, trie) in [
             (Field::CommonName, &self.common_names),
             (Field::DnsName, &self.dns_names),

@@ -43,11 +43,46 @@ pub(crate) const UPSTREAM_HEADERS: Schema = Schema {
     keys: &["policy", "capabilities", "subject", "xfcc", "authorization"],
 };
 
+pub(crate) const HTTP_CAPABILITY: Schema =
+    Schema { place: "an entry of `http-capabilities`", keys: &["paths", "methods", "requires"] };
+
+pub(crate) const DATA_PLANE: Schema = Schema {
+    place: "`data-plane`",
+    keys: &["token-context", "trusted-certificates", "clients", "permission-rules"],
+};
+
+pub(crate) const CLIENT: Schema =
+    Schema { place: "an entry of `clients`", keys: &["id", "permissions", "certificates", "tokens"] };
+
+pub(crate) const CERTIFICATE: Schema =
+    Schema { place: "an entry of `certificates`", keys: &["sha256", "file"] };
+
+pub(crate) const TOKEN: Schema = Schema { place: "an entry of `tokens`", keys: &["id", "versions"] };
+
+pub(crate) const VERSION: Schema =
+    Schema { place: "an entry of `versions`", keys: &["fingerprint", "check-access-hash", "expiration"] };
+
+pub(crate) const PERMISSION_RULE: Schema =
+    Schema { place: "an entry of `permission-rules`", keys: &["methods", "paths", "permission"] };
+
 /// The plugin configuration that wraps a policy.
 pub(crate) const CONFIGURATION: Schema =
     Schema { place: "the plugin configuration", keys: &["endpoint", "names", "policy"] };
 
-const ALL: [&Schema; 5] = [&ROOT, &FILES, &PEER, &CREDENTIAL, &UPSTREAM_HEADERS];
+const ALL: [&Schema; 12] = [
+    &ROOT,
+    &FILES,
+    &PEER,
+    &CREDENTIAL,
+    &UPSTREAM_HEADERS,
+    &HTTP_CAPABILITY,
+    &DATA_PLANE,
+    &CLIENT,
+    &CERTIFICATE,
+    &TOKEN,
+    &VERSION,
+    &PERMISSION_RULE,
+];
 
 impl Schema {
     /// The members of an object whose keys are all known. With `ignore_unknown` (Vespa's way) the others are left out.

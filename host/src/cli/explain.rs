@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use peergate_host::judge::{Engine, Judgement, PeerJson, Question, Subject};
+use peergate_host::judge::{self, Engine, Judgement, PeerJson, Question, Subject};
 use peergate_policy::{Policy, UnixTime};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// Which rule matches a peer, or why none does.
 #[derive(Args, Debug)]
@@ -32,7 +30,7 @@ pub(super) struct Explain {
     #[arg(long = "header", value_name = "HEADER", value_parser = header)]
     headers: Vec<(String, String)>,
     /// The time that is now, such as 2026-01-01T00:00:00Z [default: the clock]
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME")]
     now: Option<UnixTime>,
     /// Who answers: filter.wasm, or the engine compiled into this program
     #[arg(long, value_enum, default_value_t = EngineWord::Wasm)]
@@ -109,7 +107,7 @@ impl Explain {
             method: &self.method,
             path: &self.path,
             headers: headers.collect(),
-            now: self.now.unwrap_or_else(|| UnixTime(OffsetDateTime::now_utc().unix_timestamp())),
+            now: self.now.unwrap_or_else(judge::now),
         };
         Ok(self.engine.engine()?.judge(&question)?)
     }
@@ -137,12 +135,5 @@ fn header(text: &str) -> Result<(String, String), &'static str> {
         "" => Err("expected `Name: value`"),
         "authorization" | "proxy-authorization" | "cookie" => Err("secrets are never arguments"),
         _ => Ok((name, value.trim().to_owned())),
-    }
-}
-
-fn time(text: &str) -> Result<UnixTime, &'static str> {
-    match OffsetDateTime::parse(text, &Rfc3339) {
-        Ok(time) => Ok(UnixTime(time.unix_timestamp())),
-        Err(_) => Err("expected a time such as 2026-01-01T00:00:00Z"),
     }
 }

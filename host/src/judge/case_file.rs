@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use peergate_policy::{CapabilitySet, UnixTime};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::case_error::{CaseFault, CaseFileError};
 use super::engine::{Engine, EngineError, Question};
@@ -204,11 +202,10 @@ impl Case {
             (Some(_), Some(_)) | (None, None) => return Err(CaseFault::Subjects),
         };
         let now = match raw.now {
-            Some(text) => OffsetDateTime::parse(&text, &Rfc3339).map_err(|_| CaseFault::Time(text))?,
-            None => OffsetDateTime::now_utc(),
+            Some(text) => text.parse().map_err(|_| CaseFault::Time(text))?,
+            None => super::now(),
         };
         raw.expect.check()?;
-        let now = UnixTime(now.unix_timestamp());
         Ok(Self { name: raw.name, subject, request: raw.request, now, expect: raw.expect })
     }
 }

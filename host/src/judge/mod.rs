@@ -11,3 +11,12 @@ pub use case_file::{CaseFile, CaseReport, Verdict};
 pub use engine::{Engine, EngineError, Question};
 pub use judgement::Judgement;
 pub use subject::{PeerJson, Subject, SubjectError};
+
+use peergate_policy::UnixTime;
+use time::OffsetDateTime;
+
+/// The wall clock.
+pub fn now() -> UnixTime {
+    let now = OffsetDateTime::now_utc();
+    UnixTime::new(now.unix_timestamp(), now.nanosecond())
+}

@@ -22,7 +22,10 @@ impl Clock {
                 let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
                 u64::try_from(since.as_nanos()).ok()
             }
-            Self::Fixed(UnixTime(seconds)) => u64::try_from(seconds).ok()?.checked_mul(1_000_000_000),
+            Self::Fixed(time) => {
+                let seconds = u64::try_from(time.seconds()).ok()?;
+                seconds.checked_mul(1_000_000_000)?.checked_add(time.nanoseconds().into())
+            }
         }
     }
 }

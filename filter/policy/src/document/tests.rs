@@ -73,8 +73,6 @@ refused! {
     boolean_as_text: r#"{"disable-hostname-validation": "true"}"# =>
         "`disable-hostname-validation` at line 1 column 33: expected true or false, found a string";
     empty_path: r#"{"files": {"private-key": ""}}"# => "`files.private-key` at line 1 column 27: empty string";
-    what_is_not_enforced_is_refused: r#"{"data-plane": {}}"# =>
-        "`data-plane` at line 1 column 16: data-plane is not enforced by this version, so it is refused; remove it";
     unknown_compatibility: r#"{"compatibility": "vespa"}"# =>
         "`compatibility` at line 1 column 19: unknown value `vespa`; expected one of `strict`, `vespa-cpp`, `vespa-java`";
 }

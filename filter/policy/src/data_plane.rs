@@ -1,0 +1,197 @@
+//! Data-plane clients: who they are by pinned certificate or by bearer token, and what they may do.
+//!
+//! Source: Vespa Cloud's `CloudDataPlaneFilter.java` and `CloudTokenDataPlaneFilter.java`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::bearer::{self, BearerError};
+use crate::decision::{Decision, DenyReason, Grant};
+use crate::identity::Digest;
+use crate::permission::{Permission, PermissionRules, Permissions};
+use crate::request::Request;
+use crate::token::{CheckHash, Derivation, Fingerprint};
+use crate::unix_time::UnixTime;
+
+/// The policy key `data-plane`.
+#[derive(Clone, Debug)]
+pub struct DataPlane {
+    pub(crate) token_context: String,
+    pub(crate) trust: CertificateTrust,
+    pub(crate) clients: Vec<Client>,
+    /// By SHA-256 of the leaf.
+    pub(crate) certificates: BTreeMap<Digest, Vec<Holder>>,
+    /// By [`CheckHash::key`].
+    pub(crate) tokens: BTreeMap<Digest, Vec<Holder>>,
+    pub(crate) permission_rules: PermissionRules,
+}
+
+/// Whose certificates are taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CertificateTrust {
+    /// Those of `clients`, each pinned as a whole; no CA is asked.
+    Clients,
+    /// Vespa's legacy mode: every certificate of the CA reads and writes.
+    Any,
+}
+
+pub(crate) type ClientIndex = u32;
+
+/// An entry of `clients`.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) id: Arc<str>,
+    pub(crate) permissions: Permissions,
+}
+
+/// A client that holds a credential.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    pub(crate) client: ClientIndex,
+    /// Where the credential is a version of a token.
+    pub(crate) version: Option<Version>,
+}
+
+/// One version of a token.
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
+    pub(crate) check_hash: CheckHash,
+    pub(crate) token: Arc<TokenUse>,
+}
+
+/// The token behind a decision: all that may be known of it, and nothing that opens a door.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TokenUse {
+    /// The token's id.
+    pub id: Arc<str>,
+    /// Its public name.
+    pub fingerprint: Fingerprint,
+    /// The last instant at which it is valid; `None` for ever.
+    pub expiration: Option<UnixTime>,
+}
+
+/// Who a data-plane request is from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientGrant {
+    /// Ids of all clients that hold the credential and the permission needed, in policy order.
+    pub ids: Vec<Arc<str>>,
+    /// All that these clients may do.
+    pub permissions: Permissions,
+    /// The token used.
+    pub token: Option<Arc<TokenUse>>,
+}
+
+impl DataPlane {
+    /// Whose certificates are taken.
+    pub fn certificate_trust(&self) -> CertificateTrust {
+        self.trust
+    }
+
+    /// Decides about a request on an `mtls` endpoint, from the leaf that the client has proven to possess.
+    pub fn judge_certificate(&self, leaf: &Digest, request: Request<'_>) -> Decision {
+        let required = match self.permission_rules.required(request) {
+            Ok(required) => required,
+            Err(reason) => return Decision::deny(reason),
+        };
+        if self.trust == CertificateTrust::Any {
+            return Decision::client(ClientGrant {
+                ids: Vec::new(),
+                permissions: Permissions::ALL,
+                token: None,
+            });
+        }
+        let Some(holders) = self.certificates.get(leaf) else {
+            return Decision::deny(DenyReason::CertificateUnknown);
+        };
+        let clients = holders.iter().map(|holder| self.client(holder));
+        match union(clients.filter(|client| client.permissions.include(required))) {
+            Some((ids, permissions)) => Decision::client(ClientGrant { ids, permissions, token: None }),
+            None => Decision::deny(DenyReason::PermissionMissing),
+        }
+    }
+
+    /// Decides about a request on a `token` endpoint, from its `Authorization` values.
+    pub fn judge_token<'a>(
+        &self,
+        authorization: impl Iterator<Item = &'a [u8]>,
+        request: Request<'_>,
+        now: UnixTime,
+    ) -> Decision {
+        let token = match bearer::token(authorization) {
+            Ok(token) => token,
+            Err(error) => return Decision::deny(error.into()),
+        };
+        let required = match self.permission_rules.required(request) {
+            Ok(required) => required,
+            Err(reason) => return Decision::deny(reason),
+        };
+        let check_hash = Derivation::of(token).check_hash(&self.token_context);
+        let holders = self.tokens.get(&check_hash.key()).into_iter().flatten();
+        let held: Vec<(&Client, &Arc<TokenUse>)> = holders
+            .filter_map(|holder| holder.version.as_ref().map(|version| (holder, version)))
+            .filter(|(_, version)| version.check_hash == check_hash)
+            .map(|(holder, version)| (self.client(holder), &version.token))
+            .collect();
+        self.judge_holders(&held, required, now)
+    }
+
+    fn judge_holders(
+        &self,
+        held: &[(&Client, &Arc<TokenUse>)],
+        required: Permission,
+        now: UnixTime,
+    ) -> Decision {
+        let Some((_, known)) = held.first() else { return Decision::deny(DenyReason::TokenUnknown) };
+        let refused = |reason| Decision::deny_token(reason, Arc::clone(known));
+        let permitted = |client: &Client| client.permissions.include(required);
+        if !held.iter().any(|(client, _)| permitted(client)) {
+            return refused(DenyReason::PermissionMissing);
+        }
+        // At the instant itself a token is still valid.
+        let valid = |token: &TokenUse| token.expiration.is_none_or(|expiration| now <= expiration);
+        let usable = || held.iter().filter(|(client, token)| permitted(client) && valid(token));
+        let Some((_, used)) = usable().next() else { return refused(DenyReason::TokenExpired) };
+        if usable().any(|(_, other)| other != used) {
+            return refused(DenyReason::TokenAmbiguous);
+        }
+        let (ids, permissions) = union(usable().map(|(client, _)| *client)).unwrap_or_default();
+        Decision::client(ClientGrant { ids, permissions, token: Some(Arc::clone(used)) })
+    }
+
+    /// INVARIANT: a holder is made together with the client it points to.
+    fn client(&self, holder: &Holder) -> &Client {
+        &self.clients[holder.client as usize]
+    }
+}
+
+/// Ids and permissions of all `clients`; `None` without one.
+fn union<'a>(clients: impl Iterator<Item = &'a Client>) -> Option<(Vec<Arc<str>>, Permissions)> {
+    let mut ids: Vec<Arc<str>> = Vec::new();
+    let mut permissions = Permissions::default();
+    for client in clients {
+        if !ids.contains(&client.id) {
+            ids.push(client.id.clone());
+        }
+        permissions = permissions.union(client.permissions);
+    }
+    (!ids.is_empty()).then_some((ids, permissions))
+}
+
+impl From<BearerError> for DenyReason {
+    fn from(error: BearerError) -> Self {
+        match error {
+            BearerError::Missing => Self::TokenMissing,
+            BearerError::Repeated => Self::TokenRepeated,
+            BearerError::Malformed => Self::TokenMalformed,
+        }
+    }
+}
+
+impl Decision {
+    fn client(client: ClientGrant) -> Self {
+        Self::Allow(Grant::of_client(client))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! `data-plane`: from JSON nodes to a [`DataPlane`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::rules;
+use crate::data_plane::{CertificateTrust, Client, ClientIndex, DataPlane, Holder, TokenUse, Version};
+use crate::error::{Fault, PolicyErrorKind};
+use crate::identity::{Certificate, Digest};
+use crate::json::Node;
+use crate::permission::{Permission, PermissionRule, PermissionRules, Permissions};
+use crate::schema::{self, CERTIFICATE, CLIENT, DATA_PLANE, Members, PERMISSION_RULE, TOKEN, VERSION};
+use crate::token::{CheckHash, FINGERPRINT_CONTEXT, unhex};
+use crate::unix_time::UnixTime;
+
+const TRUST_WORDS: &[&str] = &["clients", "any"];
+const TRUST: &[CertificateTrust] = &[CertificateTrust::Clients, CertificateTrust::Any];
+const NO_EXPIRATION: &str = "<none>";
+
+pub(super) fn parse(node: Node<'_>, warnings: &mut Vec<String>) -> Result<DataPlane, Fault> {
+    let members = DATA_PLANE.members(node, false)?;
+    let context = members.find("token-context");
+    let token_context = context.map_or(Ok("".into()), |node| node.string())?.into_owned();
+    let mut reader = Reader {
+        data_plane: DataPlane {
+            token_context,
+            trust: match members.find("trusted-certificates") {
+                Some(word) => schema::choice(word, TRUST_WORDS, TRUST)?,
+                None => CertificateTrust::Clients,
+            },
+            clients: Vec::new(),
+            certificates: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            permission_rules: permission_rules(&members)?,
+        },
+        ids: BTreeSet::new(),
+    };
+    // An empty list is legal, and refuses everyone.
+    for client in members.require("clients")?.array()? {
+        reader.client(client)?;
+    }
+    let data_plane = reader.data_plane;
+    let unusable_context = matches!(data_plane.token_context.as_str(), "" | FINGERPRINT_CONTEXT);
+    if unusable_context && (!data_plane.tokens.is_empty() || context.is_some()) {
+        return Err(context.unwrap_or(node).fault(PolicyErrorKind::TokenContext));
+    }
+    if !data_plane.tokens.is_empty() && data_plane.certificates.is_empty() {
+        warnings.push(
+            "`data-plane` has clients with tokens and none with a certificate; Vespa asks for one".into(),
+        );
+    }
+    Ok(data_plane)
+}
+
+fn permission_rules(members: &Members<'_>) -> Result<PermissionRules, Fault> {
+    let Some(node) = members.find("permission-rules") else { return Ok(PermissionRules::new(Vec::new())) };
+    let entries = node.filled_array("leave `permission-rules` out for the defaults")?;
+    let rule = |node: Node<'_>| {
+        let members = PERMISSION_RULE.members(node, false)?;
+        let permission = members.require("permission")?;
+        Ok(PermissionRule {
+            methods: rules::methods(&members)?,
+            paths: rules::paths(&members)?,
+            permission: schema::choice(permission, Permission::WORDS, Permission::VALUES)?,
+        })
+    };
+    Ok(PermissionRules::new(entries.into_iter().map(rule).collect::<Result<_, _>>()?))
+}
+
+struct Reader {
+    data_plane: DataPlane,
+    ids: BTreeSet<Arc<str>>,
+}
+
+impl Reader {
+    fn client(&mut self, node: Node<'_>) -> Result<(), Fault> {
+        let members = CLIENT.members(node, false)?;
+        let id_node = members.require("id")?;
+        let id: Arc<str> = id_node.string()?.into();
+        if id.is_empty() {
+            return Err(id_node.fault(PolicyErrorKind::EmptyString));
+        }
+        if !self.ids.insert(id.clone()) {
+            return Err(id_node.fault(PolicyErrorKind::DuplicateName { name: id.to_string() }));
+        }
+        let mut permissions = Permissions::default();
+        for word in
+            members.require("permissions")?.filled_array("a client without permissions could do nothing")?
+        {
+            permissions = permissions.with(schema::choice(word, Permission::WORDS, Permission::VALUES)?);
+        }
+        let index = ClientIndex::try_from(self.data_plane.clients.len()).unwrap_or(ClientIndex::MAX);
+        self.data_plane.clients.push(Client { id, permissions });
+        match (members.find("certificates"), members.find("tokens")) {
+            (Some(certificates), None) => self.certificates(index, certificates),
+            (None, Some(tokens)) => self.tokens(index, tokens),
+            _ => Err(node.fault(PolicyErrorKind::ClientCredentials)),
+        }
+    }
+
+    fn certificates(&mut self, client: ClientIndex, node: Node<'_>) -> Result<(), Fault> {
+        for entry in node.filled_array("a client without certificates could never connect")? {
+            self.data_plane
+                .certificates
+                .entry(digest(entry)?)
+                .or_default()
+                .push(Holder { client, version: None });
+        }
+        Ok(())
+    }
+
+    fn tokens(&mut self, client: ClientIndex, node: Node<'_>) -> Result<(), Fault> {
+        for entry in node.filled_array("a client without tokens could never connect")? {
+            let members = TOKEN.members(entry, false)?;
+            let id_node = members.require("id")?;
+            let id: Arc<str> = id_node.string()?.into();
+            if id.is_empty() {
+                return Err(id_node.fault(PolicyErrorKind::EmptyString));
+            }
+            for version in members.require("versions")?.array()? {
+                self.version(client, &id, version)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn version(&mut self, client: ClientIndex, id: &Arc<str>, node: Node<'_>) -> Result<(), Fault> {
+        let members = VERSION.members(node, false)?;
+        let not_hex = |node: Node<'_>, bytes| node.fault(PolicyErrorKind::NotHex { bytes });
+        let fingerprint_node = members.require("fingerprint")?;
+        let fingerprint = fingerprint_node.string()?.parse().map_err(|_| not_hex(fingerprint_node, 16))?;
+        let hash_node = members.require("check-access-hash")?;
+        let check_hash: CheckHash = hash_node.string()?.parse().map_err(|_| not_hex(hash_node, 32))?;
+        // Vespa reads a blank expiration as the epoch; here every version says what it means.
+        let expiration = expiration(members.require("expiration")?)?;
+        let token = Arc::new(TokenUse { id: Arc::clone(id), fingerprint, expiration });
+        let holders = self.data_plane.tokens.entry(check_hash.key()).or_default();
+        holders.push(Holder { client, version: Some(Version { check_hash, token }) });
+        Ok(())
+    }
+}
+
+fn expiration(node: Node<'_>) -> Result<Option<UnixTime>, Fault> {
+    let text = node.string()?;
+    if text == NO_EXPIRATION {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| node.fault(PolicyErrorKind::NotATime { value: text.into_owned() }))
+}
+
+/// PEM text, or `{"sha256": hex of the DER}`; a host replaces `{"file": ...}` before the engine sees it.
+fn digest(node: Node<'_>) -> Result<Digest, Fault> {
+    if !node.is_object() {
+        let pem = node.string()?;
+        let certificate = Certificate::from_pem(pem.as_bytes());
+        return certificate.map(|it| it.digest).map_err(|_| node.fault(PolicyErrorKind::NotACertificate));
+    }
+    let members = CERTIFICATE.members(node, false)?;
+    if let Some(file) = members.find("file") {
+        return Err(file.fault(PolicyErrorKind::NotInlined));
+    }
+    let sha256 = members.require("sha256")?;
+    unhex(&sha256.string()?).map_err(|_| sha256.fault(PolicyErrorKind::NotHex { bytes: 32 }))
+}
