@@ -301,7 +301,7 @@ mod tests {
             later.push(sites.drain());
         }
         assert!(!*oldest.borrow());
-        assert!(sites.renew(generation.clone()).is_none());
+        assert!(sites.renew(generation).is_none());
         assert!(*oldest.borrow());
         assert!(later.iter().all(|drain| !*drain.borrow()));
     }
