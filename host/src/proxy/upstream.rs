@@ -223,3 +223,6 @@ impl RequestHead {
         Ok(request)
     }
 }
+
+#[cfg(test)]
+mod tests;

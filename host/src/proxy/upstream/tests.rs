@@ -1,0 +1,87 @@
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Bytes;
+use hyper::service::service_fn;
+use tokio::io::duplex;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::*;
+use crate::audit::Audit;
+use crate::proxy::activity::Activity;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::http;
+use crate::wasm::{Connection, Filter, Worker};
+
+/// Larger than a stream's window and smaller than a peer's connection window.
+const LARGE: usize = 512 * 1024;
+
+/// A service on a port of its own that answers everything with [`LARGE`] bytes over HTTP/2.
+async fn service() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    spawn_local(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let answer = service_fn(async |_| {
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(vec![b'x'; LARGE])))
+            });
+            let builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
+            spawn_local(builder.serve_connection(TokioIo::new(socket), answer));
+        }
+    });
+    address
+}
+
+fn worker() -> Rc<Worker> {
+    let module = r#"(module (memory (export "memory") 1) (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_context_create") (param i32 i32)))"#;
+    let filter = Filter::from_bytes(&wat::parse_str(module).expect("a module")).expect("a filter");
+    Rc::new(Worker::start(&filter, "{}").expect("a VM"))
+}
+
+/// A peer's HTTP/2 connection through the proxy.
+async fn peer(upstream: &Rc<Upstream>, drain: watch::Receiver<bool>) -> http2::SendRequest<Empty<Bytes>> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let exchange = Exchange {
+        worker: worker(),
+        connection: Rc::new(Connection::new(1, address, address, None)),
+        upstream: Rc::clone(upstream),
+        activity: Activity::new(false),
+        audit: Rc::new(Audit::default()),
+    };
+    let (ours, theirs) = duplex(64 * 1024);
+    spawn_local(http::serve(ours, Rc::new(exchange), true, drain));
+    let client =
+        http2::Builder::new(LocalExecutor).initial_stream_window_size(1024).handshake(TokioIo::new(theirs));
+    let (sender, connection) = client.await.expect("a connection");
+    spawn_local(connection);
+    sender
+}
+
+fn get() -> Request<Empty<Bytes>> {
+    Request::get("https://localhost/").body(Empty::new()).expect("a request")
+}
+
+/// All peers of a worker share one connection to the service. Its default window is 5 MiB.
+#[test]
+fn peers_that_do_not_read_stop_nobody_else() {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    LocalSet::new().block_on(&runtime, async {
+        let upstream = Upstream::new(service().await.to_string(), UpstreamProtocol::H2c);
+        let (_draining, drain) = watch::channel(false);
+        let mut unread = Vec::new();
+        for _ in 0..30 {
+            let mut slow = peer(&upstream, drain.clone()).await;
+            unread.push((slow.send_request(get()).await.expect("a head"), slow));
+        }
+        let mut other = peer(&upstream, drain).await;
+        let answer = other.send_request(get()).await.expect("a head").into_body().collect();
+        let body = timeout(Duration::from_secs(20), answer).await.expect("not held up").expect("a body");
+        assert_eq!(body.to_bytes().len(), LARGE);
+    });
+}
