@@ -29,7 +29,7 @@ struct Seen {
 
 impl Upstream {
     /// Answers every request with 200 and `upstream`. A path that starts with `/trailers` is answered with the
-    /// trailer `x-checksum: 1234`.
+    /// trailer `x-checksum: 1234`; `/two-lengths` and `/gzip-coding` with framing that no proxy may pass on.
     pub fn http() -> Self {
         Self::serve(serve_http)
     }
@@ -105,6 +105,10 @@ fn serve_http(stream: TcpStream, seen: &Seen) -> io::Result<()> {
         let answer: &[u8] = if request.start.contains(" /trailers") {
             b"HTTP/1.1 200 OK\r\ntrailer: x-checksum\r\ntransfer-encoding: chunked\r\n\r\n\
               9\r\nupstream\n\r\n0\r\nx-checksum: 1234\r\n\r\n"
+        } else if request.start.contains(" /two-lengths") {
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+        } else if request.start.contains(" /gzip-coding") {
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
         } else {
             b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nupstream\n"
         };

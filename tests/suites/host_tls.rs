@@ -413,6 +413,16 @@ fn nothing_is_smuggled_between_two_lengths() {
     assert_eq!(gate.upstream.requests().len(), 2);
 }
 
+#[test]
+fn a_response_that_is_framed_twice_is_a_bad_gateway() {
+    let gate = Gate::http();
+    let mut client = gate.connect(&gate.pki.peer(&node())).expect("a connection");
+    for path in ["/two-lengths", "/gzip-coding", "/two-lengths"] {
+        assert_eq!(client.get(path).expect("an answer").status(), 502, "{path}");
+        assert_eq!(client.get("/").expect("an answer").text(), "upstream\n", "after {path}");
+    }
+}
+
 /// A request that never reaches the filter leaves a line all the same.
 #[test]
 fn a_request_that_the_host_refuses_is_logged() {

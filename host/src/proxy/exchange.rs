@@ -120,6 +120,10 @@ impl Exchange {
         dialect: Dialect,
     ) -> Result<Response<Filtered>, Reply> {
         let (mut parts, body) = response.into_parts();
+        if !request::is_framed_once(&parts.headers) {
+            self.audit.upstream(self.connection.source, &"two lengths, or a transfer coding besides chunked");
+            return Err(dialect.error(StatusCode::BAD_GATEWAY));
+        }
         hop::strip(&mut parts.headers);
         let length = parts.headers.get(CONTENT_LENGTH).cloned();
         let pairs = headers::response_to_pairs(parts.status, &parts.headers);

@@ -57,6 +57,12 @@ pub(super) fn head(parts: Parts) -> Result<RequestHead, BadRequest> {
     Ok(RequestHead { method, authority, path, headers })
 }
 
+/// Whether a response says in one way where it ends, and in which coding (RFC 9112 section 6.3).
+pub(super) fn is_framed_once(headers: &HeaderMap) -> bool {
+    let both = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
+    !both && is_chunked_or_plain(headers)
+}
+
 /// No transfer coding, or `chunked` once: what hyper takes off. It takes off only the last one of several.
 fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
