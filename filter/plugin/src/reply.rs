@@ -23,6 +23,7 @@ impl Reply {
             | DenyReason::Expired
             | DenyReason::NoRuleMatched
             | DenyReason::NoCapabilities
+            | DenyReason::TooCostly
             | DenyReason::NotSpiffe
             | DenyReason::ClockFailed
             | DenyReason::NoRequest

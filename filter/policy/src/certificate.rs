@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use x509_parser::asn1_rs::{Any, Tag, oid};
 use x509_parser::certificate::X509CertificateParser;
-use x509_parser::extensions::{GeneralName, SubjectAlternativeName};
 use x509_parser::nom::Parser as _;
-use x509_parser::prelude::{FromDer, Pem, TbsCertificate};
+use x509_parser::prelude::{Pem, TbsCertificate};
 
 use crate::decision::DenyReason;
+use crate::der;
 use crate::identity::{Certificate, PeerIdentity, Validity, sha256};
 use crate::limits;
 use crate::unix_time::UnixTime;
@@ -18,11 +18,14 @@ impl Certificate {
     ///
     /// # Errors
     /// [`DenyReason::MalformedCertificate`] for anything that is not one complete certificate, and
-    /// [`DenyReason::MalformedName`] for a certificate with a name that implementations read differently: NUL in any
-    /// name, an empty or undecodable DNS or URI name, an address that is neither 4 nor 16 bytes, a CN that is not
+    /// [`DenyReason::MalformedName`] for a certificate with a name that implementations read differently: NUL in CN, DNS
+    /// or URI name, an empty or undecodable DNS or URI name, an address that is neither 4 nor 16 bytes, a CN that is not
     /// text. One bad name refuses the certificate whole, as in Vespa's C++.
     pub fn from_der(der: &[u8]) -> Result<Self, DenyReason> {
         if der.len() > limits::CERTIFICATE_BYTES {
+            return Err(DenyReason::MalformedCertificate);
+        }
+        if !der::is_well_formed(der) {
             return Err(DenyReason::MalformedCertificate);
         }
         // Extensions we do not read are not parsed: fewer lines of parser between an attacker and us.
@@ -107,35 +110,48 @@ fn read_alternative_names(
     let extension =
         certificate.get_extension_unique(&oid!(2.5.29.17)).map_err(|_| DenyReason::MalformedCertificate)?;
     let Some(extension) = extension else { return Ok(()) };
-    let (rest, names) =
-        SubjectAlternativeName::from_der(extension.value).map_err(|_| DenyReason::MalformedCertificate)?;
-    if !rest.is_empty() || names.general_names.len() > limits::NAMES {
+    // GeneralNames is a SEQUENCE of implicitly tagged elements (RFC 5280, 4.2.1.6).
+    let names = match &der::elements(extension.value).unwrap_or_default()[..] {
+        [names] if names.identifier == SEQUENCE && der::is_well_formed(extension.value) => names.content,
+        _ => return Err(DenyReason::MalformedCertificate),
+    };
+    let names = der::elements(names).ok_or(DenyReason::MalformedCertificate)?;
+    if names.len() > limits::NAMES {
         return Err(DenyReason::MalformedCertificate);
     }
-    for name in &names.general_names {
-        match name {
-            GeneralName::DNSName(text) => identity.dns_names.push(checked(text)?),
-            GeneralName::URI(text) => identity.uris.push(checked(text)?),
-            GeneralName::IPAddress(bytes) => identity.addresses.push(address(bytes)?),
-            GeneralName::Invalid(..) => return Err(DenyReason::MalformedName),
+    for name in names {
+        match name.identifier {
+            DNS_NAME => identity.dns_names.push(checked(name.content)?),
+            URI => identity.uris.push(checked(name.content)?),
+            IP_ADDRESS => identity.addresses.push(address(name.content)?),
             // Names of other kinds never match anything, whatever they say (CVE-2022-21656).
-            GeneralName::OtherName(..)
-            | GeneralName::RFC822Name(_)
-            | GeneralName::X400Address(_)
-            | GeneralName::DirectoryName(_)
-            | GeneralName::EDIPartyName(_)
-            | GeneralName::RegisteredID(_) => {}
+            OTHER_NAME | X400_ADDRESS | DIRECTORY_NAME | EDI_PARTY_NAME | RFC822_NAME | REGISTERED_ID => {}
+            // Among them the string names with the constructed bit, which other readers join or refuse.
+            _ => return Err(DenyReason::MalformedName),
         }
     }
     Ok(())
 }
 
-/// IA5String is ASCII (ITU-T X.680), and the parser only checks UTF-8.
-fn checked(text: &str) -> Result<String, DenyReason> {
-    if text.is_empty() || text.contains('\0') || !text.is_ascii() {
-        return Err(DenyReason::MalformedName);
+const SEQUENCE: u8 = 0x30;
+
+/// Identifiers of GeneralName's alternatives: context-specific, constructed where the type is.
+const OTHER_NAME: u8 = 0xa0;
+const RFC822_NAME: u8 = 0x81;
+const DNS_NAME: u8 = 0x82;
+const X400_ADDRESS: u8 = 0xa3;
+const DIRECTORY_NAME: u8 = 0xa4;
+const EDI_PARTY_NAME: u8 = 0xa5;
+const URI: u8 = 0x86;
+const IP_ADDRESS: u8 = 0x87;
+const REGISTERED_ID: u8 = 0x88;
+
+/// IA5String is ASCII (ITU-T X.680).
+fn checked(bytes: &[u8]) -> Result<String, DenyReason> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && text.is_ascii() && !text.contains('\0') => Ok(text.to_owned()),
+        _ => Err(DenyReason::MalformedName),
     }
-    Ok(text.to_owned())
 }
 
 fn address(bytes: &[u8]) -> Result<IpAddr, DenyReason> {

@@ -151,6 +151,8 @@ pub enum DenyReason {
     NoRuleMatched,
     /// Rules matched, and grant no capability (`vespa-java` only).
     NoCapabilities,
+    /// Finding the rules that match would take more than [`crate::limits::MATCHING_WORK`].
+    TooCostly,
     /// `spiffe-strict`, and not exactly one SPIFFE-shaped URI name.
     NotSpiffe,
     /// The clock could not be read.
@@ -195,6 +197,7 @@ impl DenyReason {
             Self::Expired => "expired",
             Self::NoRuleMatched => "no-rule-matched",
             Self::NoCapabilities => "no-capabilities",
+            Self::TooCostly => "too-costly",
             Self::NotSpiffe => "not-spiffe",
             Self::ClockFailed => "clock-failed",
             Self::NoRequest => "no-request",

@@ -200,7 +200,9 @@ impl Reader {
         let members = CREDENTIAL.members(node, self.compatibility.ignores_unknown_keys())?;
         let field = schema::choice(members.require("field")?, Field::WORDS, Field::VALUES)?;
         let pattern = match members.find("must-match") {
-            None if self.compatibility.missing_pattern_is_empty() => return Ok(Credential::text(field, "")),
+            None if self.compatibility.missing_pattern_is_empty() && field != Field::Address => {
+                return Ok(Credential::text(field, ""));
+            }
             _ => members.require("must-match")?,
         };
         let text = pattern.string()?;
@@ -208,7 +210,13 @@ impl Reader {
             return Err(pattern.fault(PolicyErrorKind::PatternTooLong));
         }
         if field != Field::Address {
-            return Ok(Credential::text(field, &text));
+            let credential = Credential::text(field, &text);
+            let excessive = credential.is_excessive();
+            return if excessive {
+                Err(pattern.fault(PolicyErrorKind::PatternExcessive))
+            } else {
+                Ok(credential)
+            };
         }
         match text.parse::<AddressBlock>() {
             Ok(block) => Ok(Credential::address(block, &text)),

@@ -123,6 +123,9 @@ pub enum PolicyErrorKind {
     },
     /// A `must-match` longer than [`crate::limits::PATTERN_BYTES`].
     PatternTooLong,
+    /// A `must-match` with more labels than [`crate::limits::PATTERN_LABELS`], or with `?` in a label longer than
+    /// [`crate::limits::MASKED_LABEL_BYTES`].
+    PatternExcessive,
     /// More peers than [`crate::limits::RULES`].
     TooManyRules,
     /// A SAN_IP `must-match` that is neither an address nor a CIDR block in canonical text.
@@ -216,6 +219,12 @@ impl fmt::Display for PolicyErrorKind {
             Self::PatternTooLong => {
                 write!(formatter, "pattern is longer than {} bytes", crate::limits::PATTERN_BYTES)
             }
+            Self::PatternExcessive => write!(
+                formatter,
+                "pattern has more than {} labels, or `?` in a label of more than {} bytes",
+                crate::limits::PATTERN_LABELS,
+                crate::limits::MASKED_LABEL_BYTES
+            ),
             Self::TooManyRules => write!(formatter, "more than {} peers", crate::limits::RULES),
             Self::NotAnAddress { value, canonical: Some(canonical) } => {
                 write!(formatter, "`{}` is not in canonical form; write `{canonical}`", value.escape_debug())

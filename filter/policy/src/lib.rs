@@ -35,6 +35,7 @@ mod compatibility;
 mod configuration;
 mod data_plane;
 mod decision;
+mod der;
 mod document;
 mod error;
 mod explanation;
@@ -59,6 +60,7 @@ pub mod token;
 mod trie;
 mod unix_time;
 mod upstream_headers;
+mod work;
 
 pub use address::{AddressBlock, AddressBlockError};
 pub use capability::CapabilitySet;

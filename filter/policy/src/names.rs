@@ -45,6 +45,14 @@ impl<'a> Names<'a> {
         self.addresses
     }
 
+    /// How much there is to look at in `field`, in bytes.
+    pub(crate) fn size(&self, field: Field) -> usize {
+        match field {
+            Field::Address => self.addresses.len(),
+            _ => self.texts(field).iter().map(|text| 1 + text.len()).sum(),
+        }
+    }
+
     /// The values of `field` as text, for people.
     pub(crate) fn printed(&self, field: Field) -> Vec<String> {
         match field {

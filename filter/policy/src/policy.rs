@@ -91,7 +91,9 @@ impl Policy {
         let AuthorizedPeers::Listed(rules) = &self.peers else {
             return Decision::Allow(Grant::new(Matched::default(), CapabilitySet::ALL));
         };
-        let matching = rules.matching(&Names::of(identity, self.compatibility));
+        let Ok(matching) = rules.matching(&Names::of(identity, self.compatibility)) else {
+            return Decision::deny(DenyReason::TooCostly);
+        };
         let (shadow, admitting): (Vec<&Rule>, Vec<&Rule>) =
             matching.into_iter().partition(|rule| rule.is_shadow());
         let labels = |rules: &[&Rule]| rules.iter().map(|rule| rule.label.clone()).collect();

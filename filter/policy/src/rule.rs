@@ -59,6 +59,11 @@ impl Credential {
         Self { field, must_match: must_match.into(), matcher: Matcher::Text(pattern) }
     }
 
+    /// See [`Pattern::is_excessive`].
+    pub(crate) fn is_excessive(&self) -> bool {
+        matches!(&self.matcher, Matcher::Text(pattern) if pattern.is_excessive())
+    }
+
     pub(crate) fn address(block: AddressBlock, must_match: &str) -> Self {
         Self { field: Field::Address, must_match: must_match.into(), matcher: Matcher::Address(block) }
     }

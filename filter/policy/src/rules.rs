@@ -7,6 +7,7 @@ use crate::address::{masked, width};
 use crate::names::Names;
 use crate::rule::{Credential, Field, Matcher, Rule};
 use crate::trie::Trie;
+use crate::work::{TooCostly, Work};
 
 /// Number of a rule in policy order.
 type RuleIndex = u32;
@@ -18,6 +19,8 @@ type RuleIndex = u32;
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     rules: Vec<Rule>,
+    /// Under which of its credentials each rule is filed.
+    filed: Vec<Option<usize>>,
     common_names: Trie,
     dns_names: Trie,
     uris: Trie,
@@ -35,17 +38,17 @@ impl Rules {
         for credential in rules.iter().flat_map(|rule| &rule.credentials) {
             *frequencies.entry((credential.field(), credential.must_match())).or_default() += 1;
         }
-        let filed: Vec<Option<Credential>> = rules
-            .iter()
-            .map(|rule| {
-                let rarest = rule.credentials.iter().min_by_key(|credential| {
-                    (frequencies[&(credential.field(), credential.must_match())], wildness(credential))
-                });
-                rarest.cloned()
-            })
-            .collect();
+        let rarest = |rule: &Rule| {
+            let rank = |index: &usize| {
+                let credential = &rule.credentials[*index];
+                (frequencies[&(credential.field(), credential.must_match())], wildness(credential))
+            };
+            (0..rule.credentials.len()).min_by_key(rank)
+        };
+        let filed: Vec<Option<usize>> = rules.iter().map(rarest).collect();
         let mut indexed = Self {
             rules,
+            filed: Vec::new(),
             common_names: Trie::new(Field::CommonName.separator()),
             dns_names: Trie::new(Field::DnsName.separator()),
             uris: Trie::new(Field::Uri.separator()),
@@ -53,9 +56,11 @@ impl Rules {
             prefixes: BTreeSet::new(),
             unconditional: BTreeSet::new(),
         };
-        for (index, credential) in (0..).zip(filed) {
-            indexed.file(index, credential);
+        for (number, credential) in filed.iter().enumerate() {
+            let credential = credential.map(|index| indexed.rules[number].credentials[index].clone());
+            indexed.file(RuleIndex::try_from(number).expect("the number of rules is bounded"), credential);
         }
+        indexed.filed = filed;
         indexed
     }
 
@@ -83,7 +88,8 @@ impl Rules {
     }
 
     /// The rules that match, in policy order.
-    pub(crate) fn matching(&self, names: &Names<'_>) -> Vec<&Rule> {
+    pub(crate) fn matching(&self, names: &Names<'_>) -> Result<Vec<&Rule>, TooCostly> {
+        let mut work = Work::new();
         let mut candidates = self.unconditional.clone();
         for (field, trie) in [
             (Field::CommonName, &self.common_names),
@@ -91,17 +97,27 @@ impl Rules {
             (Field::Uri, &self.uris),
         ] {
             for value in names.texts(field) {
-                trie.find(value, &mut candidates);
+                trie.find(value, &mut candidates, &mut work)?;
             }
         }
         for address in names.addresses() {
             self.find_address(*address, &mut candidates);
         }
-        candidates
-            .into_iter()
-            .filter_map(|index| self.rules.get(index as usize))
-            .filter(|rule| rule.first_failure(names).is_none())
-            .collect()
+        let mut matching = Vec::new();
+        for number in candidates {
+            let (rule, filed) = (&self.rules[number as usize], self.filed[number as usize]);
+            // The index has found that the one it is filed under holds.
+            let mut others = rule.credentials.iter().enumerate().filter(|(index, _)| Some(*index) != filed);
+            let mut holds = true;
+            while let (true, Some((_, credential))) = (holds, others.next()) {
+                work.spend(names.size(credential.field()))?;
+                holds = credential.holds(names);
+            }
+            if holds {
+                matching.push(rule);
+            }
+        }
+        Ok(matching)
     }
 
     fn find_address(&self, address: IpAddr, found: &mut BTreeSet<RuleIndex>) {

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::pattern::{Glob, Label, Pattern, Separator};
+use crate::work::{TooCostly, Work};
 
 /// Patterns of one field, each with a number.
 ///
 /// The labels of DNS-like names are walked from the last one, the more selective end. In a node, literal labels are
-/// found by look-up; globs by their literal prefix (or suffix, where they have no prefix), so that ten thousand labels
-/// `node-17-*` in one place cost as much as a few.
+/// found by look-up, and globs by an anchor, a literal part that every match must have: its prefix, else its suffix, else
+/// the first characters of its longest part between two stars. So ten thousand labels `node-17-*` or `*-17-*` in one place
+/// cost as much as a few; those that share an anchor are tried one by one, and [`Work`] bounds that.
 #[derive(Clone, Debug)]
 pub(crate) struct Trie {
     separator: Separator,
@@ -23,15 +25,6 @@ struct Node {
     patterns: Vec<u32>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Globs {
-    by_prefix: BTreeMap<Box<str>, Vec<(Glob, NodeIndex)>>,
-    by_suffix: BTreeMap<Box<str>, Vec<(Glob, NodeIndex)>>,
-    /// Longest key of each, in bytes.
-    longest_prefix: usize,
-    longest_suffix: usize,
-}
-
 type NodeIndex = u32;
 
 const ROOT: NodeIndex = 0;
@@ -43,11 +36,10 @@ impl Trie {
 
     pub(crate) fn insert(&mut self, pattern: &Pattern, number: u32) {
         let mut node = ROOT;
-        let forward = self.separator == Separator::Slash;
         let count = pattern.labels().len();
         for position in 0..count {
-            let label = &pattern.labels()[if forward { position } else { count - 1 - position }];
-            node = self.child(node, label);
+            let forward = self.separator == Separator::Slash;
+            node = self.child(node, &pattern.labels()[if forward { position } else { count - 1 - position }]);
         }
         self.nodes[node as usize].patterns.push(number);
     }
@@ -66,9 +58,14 @@ impl Trie {
     }
 
     /// Adds to `found` the numbers of all patterns that match `value`.
-    pub(crate) fn find(&self, value: &str, found: &mut BTreeSet<u32>) {
+    pub(crate) fn find(
+        &self,
+        value: &str,
+        found: &mut BTreeSet<u32>,
+        work: &mut Work,
+    ) -> Result<(), TooCostly> {
         if self.nodes.len() == 1 {
-            return;
+            return Ok(());
         }
         let labels: Vec<&str> = match self.separator {
             Separator::Dot => value.rsplit('.').collect(),
@@ -78,49 +75,112 @@ impl Trie {
         while let Some((index, depth)) = open.pop() {
             let node = &self.nodes[index as usize];
             let Some(label) = labels.get(depth) else {
+                work.spend(node.patterns.len())?;
                 found.extend(&node.patterns);
                 continue;
             };
+            work.spend(1 + label.len())?;
             if let Some(child) = node.literals.get(*label) {
                 open.push((*child, depth + 1));
             }
             if let Some(globs) = &node.globs {
-                globs.matching(label, |child| open.push((child, depth + 1)));
+                globs.matching(label, work, |child| open.push((child, depth + 1)))?;
             }
         }
+        Ok(())
     }
 }
 
+/// The globs of one node, by anchor.
+#[derive(Clone, Debug, Default)]
+struct Globs {
+    children: BTreeMap<Box<str>, NodeIndex>,
+    by_prefix: Anchored,
+    by_suffix: Anchored,
+    by_infix: Anchored,
+}
+
+/// Globs by a literal part of theirs.
+#[derive(Clone, Debug, Default)]
+struct Anchored {
+    globs: BTreeMap<Box<str>, Vec<(Glob, NodeIndex)>>,
+    /// Longest anchor, in bytes.
+    longest: usize,
+}
+
+/// Longest anchor between two stars, in characters: every part of a label up to this length is looked up.
+const INFIX: usize = 4;
+
 impl Globs {
     fn child(&mut self, glob: &Glob, next: NodeIndex) -> NodeIndex {
-        let (prefix, suffix) = (glob.prefix(), glob.suffix());
-        let same = if prefix.is_empty() {
-            self.longest_suffix = self.longest_suffix.max(suffix.len());
-            self.by_suffix.entry(suffix.into()).or_default()
-        } else {
-            self.longest_prefix = self.longest_prefix.max(prefix.len());
-            self.by_prefix.entry(prefix.into()).or_default()
-        };
-        match same.iter().find(|(known, _)| known == glob) {
-            Some((_, child)) => *child,
-            None => {
-                same.push((glob.clone(), next));
-                next
-            }
+        let child = *self.children.entry(glob.text().into()).or_insert(next);
+        if child == next {
+            let (prefix, suffix) = (glob.prefix(), glob.suffix());
+            let infix = glob.infix();
+            let infix = infix.char_indices().nth(INFIX).map_or(infix, |(end, _)| &infix[..end]);
+            let (anchored, anchor) = match (prefix, suffix) {
+                ("", "") => (&mut self.by_infix, infix),
+                ("", suffix) => (&mut self.by_suffix, suffix),
+                (prefix, _) => (&mut self.by_prefix, prefix),
+            };
+            anchored.longest = anchored.longest.max(anchor.len());
+            anchored.globs.entry(anchor.into()).or_default().push((glob.clone(), next));
         }
+        child
     }
 
-    fn matching(&self, label: &str, mut matched: impl FnMut(NodeIndex)) {
-        let ends = (0..=label.len()).filter(|end| label.is_char_boundary(*end));
-        let prefixes = ends.clone().take_while(|end| *end <= self.longest_prefix).map(|end| &label[..end]);
-        let suffixes =
-            ends.rev().take_while(|end| label.len() - end <= self.longest_suffix).map(|end| &label[end..]);
-        let by_prefix = prefixes.filter_map(|prefix| self.by_prefix.get(prefix));
-        let by_suffix = suffixes.filter_map(|suffix| self.by_suffix.get(suffix));
-        for (glob, child) in by_prefix.chain(by_suffix).flatten() {
+    fn matching(
+        &self,
+        label: &str,
+        work: &mut Work,
+        mut matched: impl FnMut(NodeIndex),
+    ) -> Result<(), TooCostly> {
+        let ends = || (0..=label.len()).filter(|end| label.is_char_boundary(*end));
+        for end in ends().take_while(|end| *end <= self.by_prefix.longest) {
+            self.by_prefix.matching(&label[..end], label, work, &mut matched)?;
+        }
+        for start in ends().rev().take_while(|start| label.len() - start <= self.by_suffix.longest) {
+            self.by_suffix.matching(&label[start..], label, work, &mut matched)?;
+        }
+        if self.by_infix.globs.is_empty() {
+            return Ok(());
+        }
+        self.by_infix.matching("", label, work, &mut matched)?;
+        let mut seen = BTreeSet::new();
+        for start in ends() {
+            for end in
+                ends_within(label, start).take(INFIX).filter(|end| end - start <= self.by_infix.longest)
+            {
+                // A part that occurs twice stands for the same globs.
+                if seen.insert(&label[start..end]) {
+                    self.by_infix.matching(&label[start..end], label, work, &mut matched)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ends of the first, second, ... character after `start`.
+fn ends_within(label: &str, start: usize) -> impl Iterator<Item = usize> {
+    label[start..].char_indices().map(move |(at, character)| start + at + character.len_utf8())
+}
+
+impl Anchored {
+    fn matching(
+        &self,
+        anchor: &str,
+        label: &str,
+        work: &mut Work,
+        matched: &mut impl FnMut(NodeIndex),
+    ) -> Result<(), TooCostly> {
+        work.spend(1)?;
+        for (glob, child) in self.globs.get(anchor).into_iter().flatten() {
+            work.spend(glob.cost(label))?;
             if glob.matches(label) {
                 matched(*child);
             }
         }
+        Ok(())
     }
 }

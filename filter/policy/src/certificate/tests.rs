@@ -179,6 +179,32 @@ fn empty_and_undecodable_names_refuse_the_certificate() {
 }
 
 #[test]
+fn constructed_strings_refuse_the_certificate() {
+    // CN `2C 05 | 0C 03 "sys"` is `sys` to some readers, and its raw content to others.
+    let cn = patched_everywhere(der("\u{1}\u{1}sys", vec![]), b"\x0c\x05\x01\x01sys", b"\x2c\x05\x0c\x03sys");
+    assert_eq!(refused(&cn), DenyReason::MalformedCertificate);
+    for (tag, san) in [(0x82, dns("a.example")), (0x86, uri("a.example"))] {
+        let good = der("x", vec![san]);
+        let text = b"\x09a.example";
+        let constructed = patched(good, &[&[tag], &text[..]].concat(), &[&[tag | 0x20], &text[..]].concat());
+        assert_eq!(refused(&constructed), DenyReason::MalformedCertificate, "{tag:x}");
+    }
+    let nested =
+        patched(der("x", vec![dns("ab.example")]), b"\x82\x0aab.example", b"\xa2\x0a\x16\x08.example");
+    assert_eq!(refused(&nested), DenyReason::MalformedName);
+}
+
+#[test]
+fn a_broken_name_of_another_kind_refuses_the_certificate() {
+    let mut params = CertificateParams::default();
+    // SEQUENCE { dNSName "a", directoryName { SEQUENCE of 9 bytes, of which there are 2 } }
+    let names = vec![0x30, 9, 0x82, 1, b'a', 0xa4, 4, 0x30, 9, 1, 1];
+    params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 17], names));
+    let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
+    assert_eq!(refused(&der), DenyReason::MalformedCertificate);
+}
+
+#[test]
 fn a_second_alternative_name_extension_is_refused() {
     let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
     // SEQUENCE { dNSName "b" }

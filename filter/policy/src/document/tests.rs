@@ -81,7 +81,7 @@ refused! {
 fn patterns_and_documents_have_a_largest_size() {
     let long = "a".repeat(crate::limits::PATTERN_BYTES + 1);
     let text = peer(&format!(r#""required-credentials": [{{"field": "CN", "must-match": "{long}"}}]"#));
-    assert!(error(&text).ends_with("pattern is longer than 4096 bytes"));
+    assert!(error(&text).ends_with("pattern is longer than 2048 bytes"));
     let text = format!("{{}}{}", " ".repeat(crate::limits::DOCUMENT_BYTES));
     assert!(error(&text).contains("larger than"));
     let text = format!("{{\"authorized-peers\": [{}0]}}", "0,".repeat(crate::limits::RULES));

@@ -139,6 +139,34 @@ fn ten_thousand_rules_find_the_one() {
     assert_eq!(matched(&policy.authorize(&identity)), ["5000", "7001", "9991", "9998"]);
 }
 
+/// Rules of one shape in one place, and peers with many names: the index must find, and the bound must hold.
+#[test]
+fn hostile_shapes_are_found_or_refused_but_never_slow() {
+    let infix: Vec<String> = (0..10_000)
+        .map(|i| format!(r#"{{"name": "{i}", "required-credentials": [{{"field": "SAN_DNS", "must-match": "*-{i:04}-*.x"}}]}}"#))
+        .collect();
+    let infix = rules(&infix.join(","));
+    let names: Vec<String> = (0..600).map(|i| format!("host-{i:04}-a.x")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(matched(&infix.authorize(&peer("", &names))).len(), 600);
+
+    let nested = r#"{"required-credentials": [{"field": "SAN_DNS", "must-match": "@"}]}"#;
+    let nested: Vec<String> = (0..4096_u32)
+        .map(|i| {
+            nested.replace(
+                '@',
+                &(0..12).map(|bit| if i >> bit & 1 == 1 { "a*" } else { "*" }).collect::<Vec<_>>().join("."),
+            )
+        })
+        .collect();
+    let nested = rules(&nested.join(","));
+    let name = ["ab"; 12].join(".");
+    assert_eq!(matched(&nested.authorize(&peer("", &[&name]))).len(), 4096);
+    let many = vec![name.as_str(); 5_000];
+    let refused = nested.authorize(&peer("", &many));
+    assert!(matches!(refused, Decision::Deny(denial) if denial.reason() == DenyReason::TooCostly));
+}
+
 fn credential() -> impl Strategy<Value = (String, String)> {
     prop_oneof![
         ("(CN|SAN_DNS)", "[ab*?.]{0,6}"),
