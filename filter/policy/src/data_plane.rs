@@ -87,7 +87,8 @@ impl DataPlane {
         self.trust
     }
 
-    /// Decides about a request on an `mtls` endpoint, from the leaf that the client has proven to possess.
+    /// Decides about a request on an `mtls` endpoint, from the leaf that the client has proven to possess. Where any
+    /// certificate is taken ([`CertificateTrust::Any`]), the caller has verified its chain.
     pub fn judge_certificate(&self, leaf: &Digest, request: Request<'_>) -> Decision {
         let required = match self.permission_rules.required(request) {
             Ok(required) => required,
@@ -142,17 +143,17 @@ impl DataPlane {
         now: UnixTime,
     ) -> Decision {
         let Some((_, known)) = held.first() else { return Decision::deny(DenyReason::TokenUnknown) };
-        let refused = |reason| Decision::deny_token(reason, Arc::clone(known));
-        let permitted = |client: &Client| client.permissions.include(required);
-        if !held.iter().any(|(client, _)| permitted(client)) {
-            return refused(DenyReason::PermissionMissing);
-        }
+        let refused = |reason, token: &Arc<TokenUse>| Decision::deny_token(reason, Arc::clone(token));
+        let permitted = || held.iter().filter(|(client, _)| client.permissions.include(required));
+        let Some((_, wanted)) = permitted().next() else {
+            return refused(DenyReason::PermissionMissing, known);
+        };
         // At the instant itself a token is still valid.
         let valid = |token: &TokenUse| token.expiration.is_none_or(|expiration| now <= expiration);
-        let usable = || held.iter().filter(|(client, token)| permitted(client) && valid(token));
-        let Some((_, used)) = usable().next() else { return refused(DenyReason::TokenExpired) };
+        let usable = || permitted().filter(|(_, token)| valid(token));
+        let Some((_, used)) = usable().next() else { return refused(DenyReason::TokenExpired, wanted) };
         if usable().any(|(_, other)| other != used) {
-            return refused(DenyReason::TokenAmbiguous);
+            return refused(DenyReason::TokenAmbiguous, used);
         }
         let (ids, permissions) = union(usable().map(|(client, _)| *client)).unwrap_or_default();
         Decision::client(ClientGrant { ids, permissions, token: Some(Arc::clone(used)) })

@@ -41,3 +41,57 @@ impl HttpCapabilities {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(methods: &[&'static str], path: &str, capability: Option<&str>) -> HttpCapability {
+        let requires = match capability {
+            Some(name) => CapabilitySet::named(name).expect("a capability"),
+            None => CapabilitySet::EMPTY,
+        };
+        let paths = vec![PathPattern::new(path).expect("a pattern")];
+        HttpCapability { methods: Methods(methods.to_vec()), paths, requires }
+    }
+
+    fn required(
+        entries: Vec<HttpCapability>,
+        method: &str,
+        path: &str,
+    ) -> Result<Vec<&'static str>, DenyReason> {
+        let required = HttpCapabilities(entries).required(Request { method, path });
+        required.map(|set| set.names().collect())
+    }
+
+    #[test]
+    fn the_first_entry_counts_and_the_rest_is_unclassified() {
+        let entries = || {
+            vec![
+                entry(&["GET"], "/state/v1/health", None),
+                entry(&["GET"], "/state/v1/**", Some("vespa.container.state_api")),
+                entry(&[], "/logs/**", Some("vespa.logserver.api")),
+            ]
+        };
+        for (method, path, answer) in [
+            ("GET", "/state/v1/health", Ok(vec![])),
+            ("GET", "/state/v1/health/", Ok(vec!["vespa.container.state_api"])),
+            ("GET", "/state/v1?x=/logs", Ok(vec!["vespa.container.state_api"])),
+            ("POST", "/state/v1", Ok(vec![UNCLASSIFIED])),
+            ("DELETE", "/logs/a", Ok(vec!["vespa.logserver.api"])),
+            ("GET", "/", Ok(vec![UNCLASSIFIED])),
+            ("GET", "/state//v1/", Err(DenyReason::PathAmbiguous)),
+            ("GET", "/logs/%2E%2E/state", Err(DenyReason::PathUnsafe)),
+            ("get", "/logs", Err(DenyReason::MethodUnknown)),
+        ] {
+            assert_eq!(required(entries(), method, path), answer, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn without_entries_nothing_is_required_of_anything() {
+        for (method, path) in [("GET", "/"), ("BREW", "/"), ("GET", "/a/../b"), ("CONNECT", "")] {
+            assert_eq!(required(Vec::new(), method, path), Ok(vec![]), "{method} {path}");
+        }
+    }
+}

@@ -113,3 +113,88 @@ impl PermissionRules {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(methods: &[&'static str], path: &str, permission: Permission) -> PermissionRule {
+        let paths = vec![PathPattern::new(path).expect("a pattern")];
+        PermissionRule { methods: Methods(methods.to_vec()), paths, permission }
+    }
+
+    #[test]
+    fn searching_by_post_is_reading() {
+        let rules = PermissionRules::new(Vec::new());
+        for (method, path, answer) in [
+            ("POST", "/search", Ok(Permission::Read)),
+            ("POST", "/search/", Ok(Permission::Read)),
+            ("POST", "/search/?yql=select&x=/document", Ok(Permission::Read)),
+            ("POST", "/search/custom/chain", Ok(Permission::Read)),
+            ("POST", "/search/a%2Fb%20c", Ok(Permission::Read)),
+            ("PUT", "/search/", Ok(Permission::Write)),
+            ("DELETE", "/search/", Ok(Permission::Write)),
+            ("GET", "/search/", Ok(Permission::Read)),
+            ("POST", "/searching", Ok(Permission::Write)),
+            ("POST", "/Search/", Ok(Permission::Write)),
+            ("POST", "/document/v1/search/", Ok(Permission::Write)),
+            ("POST", "/?/search/", Ok(Permission::Write)),
+            ("OPTIONS", "*", Ok(Permission::Read)),
+            // A server may see /search/ in each of these, and write elsewhere.
+            ("POST", "//search/", Err(DenyReason::PathAmbiguous)),
+            ("POST", "/search%2F", Err(DenyReason::PathAmbiguous)),
+            ("POST", "/%73earch/", Err(DenyReason::PathAmbiguous)),
+            ("POST", "/search;x=y/", Err(DenyReason::PathAmbiguous)),
+            ("POST", "/search\\x", Err(DenyReason::PathAmbiguous)),
+            // Where the method alone decides, the form of the path does not matter.
+            ("PUT", "//search/", Ok(Permission::Write)),
+            ("GET", "/search%2F", Ok(Permission::Read)),
+            ("POST", "/search/../document/v1/", Err(DenyReason::PathUnsafe)),
+            ("POST", "/search/%2e%2e/document/v1/", Err(DenyReason::PathUnsafe)),
+            ("POST", "/search/%00", Err(DenyReason::PathUnsafe)),
+            ("POST", "", Err(DenyReason::PathUnsafe)),
+            ("GET", "https://host/", Err(DenyReason::PathUnsafe)),
+            ("post", "/search/", Err(DenyReason::MethodUnknown)),
+            ("PROPFIND", "/", Err(DenyReason::MethodUnknown)),
+            ("", "/", Err(DenyReason::MethodUnknown)),
+        ] {
+            assert_eq!(rules.required(Request { method, path }), answer, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_counts_before_the_built_in_one_and_the_default() {
+        let rules = PermissionRules::new(vec![
+            rule(&["POST"], "/search/import", Permission::Write),
+            rule(&["POST", "PUT"], "/graphql/**", Permission::Read),
+            rule(&[], "/admin/**", Permission::Write),
+            rule(&["GET"], "/admin/**", Permission::Read),
+        ]);
+        for (method, path, permission) in [
+            ("POST", "/search/import", Permission::Write),
+            ("POST", "/search/other", Permission::Read),
+            ("POST", "/graphql", Permission::Read),
+            ("PUT", "/graphql/x", Permission::Read),
+            ("DELETE", "/graphql/x", Permission::Write),
+            ("GET", "/admin/", Permission::Write),
+            ("OPTIONS", "/admin", Permission::Write),
+            ("GET", "/", Permission::Read),
+            ("POST", "/", Permission::Write),
+        ] {
+            assert_eq!(rules.required(Request { method, path }), Ok(permission), "{method} {path}");
+        }
+        let ambiguous = rules.required(Request { method: "GET", path: "/admin%2Fx" });
+        assert_eq!(ambiguous, Err(DenyReason::PathAmbiguous));
+    }
+
+    #[test]
+    fn sets_are_printed_as_words() {
+        let write = Permissions::default().with(Permission::Write);
+        assert_eq!(format!("{write:?}"), r#"{"write"}"#);
+        assert!(write.include(Permission::Write) && !write.include(Permission::Read));
+        let both = write.union(Permissions::default().with(Permission::Read));
+        assert_eq!(both, Permissions::ALL);
+        assert_eq!(both.words().collect::<Vec<_>>(), ["read", "write"]);
+        assert_eq!(Permissions::default().words().count(), 0);
+    }
+}

@@ -141,3 +141,6 @@ pub(crate) fn unhex<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
 fn nibble(digit: u8) -> Result<u8, HexError> {
     (digit as char).to_digit(16).and_then(|value| u8::try_from(value).ok()).ok_or(HexError)
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,12 @@ pub(super) fn parse(node: Node<'_>, warnings: &mut Vec<String>) -> Result<DataPl
             "`data-plane` has clients with tokens and none with a certificate; Vespa asks for one".into(),
         );
     }
+    if data_plane.trust == CertificateTrust::Any && !data_plane.certificates.is_empty() {
+        warnings.push(
+            "`trusted-certificates` is `any`: every certificate of the CA reads and writes, the clients' own are not asked"
+                .into(),
+        );
+    }
     Ok(data_plane)
 }
 
@@ -152,8 +158,10 @@ fn expiration(node: Node<'_>) -> Result<Option<UnixTime>, Fault> {
 fn digest(node: Node<'_>) -> Result<Digest, Fault> {
     if !node.is_object() {
         let pem = node.string()?;
-        let certificate = Certificate::from_pem(pem.as_bytes());
-        return certificate.map(|it| it.digest).map_err(|_| node.fault(PolicyErrorKind::NotACertificate));
+        // One and no more: the others would silently not count, and a private key has no business here.
+        let alone = pem.matches("-----BEGIN").count() == 1;
+        let certificate = Certificate::from_pem(pem.as_bytes()).ok().filter(|_| alone);
+        return certificate.map(|it| it.digest).ok_or_else(|| node.fault(PolicyErrorKind::NotACertificate));
     }
     let members = CERTIFICATE.members(node, false)?;
     if let Some(file) = members.find("file") {
@@ -162,3 +170,6 @@ fn digest(node: Node<'_>) -> Result<Digest, Fault> {
     let sha256 = members.require("sha256")?;
     unhex(&sha256.string()?).map_err(|_| sha256.fault(PolicyErrorKind::NotHex { bytes: 32 }))
 }
+
+#[cfg(test)]
+mod tests;
