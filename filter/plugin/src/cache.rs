@@ -10,6 +10,9 @@ use crate::verdict::Verdict;
 /// Entries per half: a VM keeps at most twice as many.
 const CAPACITY: usize = 1024;
 
+/// Bytes of texts per half. A certificate may have thousands of names, and what is said about it is as long.
+const TEXT_BYTES: usize = 2 * 1024 * 1024;
+
 /// Least-recently-used, approximately: when the young half is full it becomes the old one, and what is not asked for
 /// again is dropped with it. A tree, not a hash map: peers choose their certificates, so no key may be slow.
 ///
@@ -17,6 +20,7 @@ const CAPACITY: usize = 1024;
 #[derive(Default)]
 pub(crate) struct Cache {
     young: BTreeMap<Digest, Rc<Verdict>>,
+    young_bytes: usize,
     old: BTreeMap<Digest, Rc<Verdict>>,
 }
 
@@ -31,9 +35,12 @@ impl Cache {
     }
 
     pub(crate) fn insert(&mut self, digest: Digest, value: Rc<Verdict>) {
-        if self.young.len() >= CAPACITY {
+        let bytes = value.text_bytes();
+        if self.young.len() >= CAPACITY || self.young_bytes + bytes > TEXT_BYTES {
             self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
         }
+        self.young_bytes += bytes;
         self.young.insert(digest, value);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use peergate_policy::{CertificateTrust, Configuration, Decision, Endpoint, Mode};
+use peergate_policy::{CertificateTrust, Configuration, Decision, Endpoint};
 
 use crate::envoy::{self, HostCallError, Level, Map, Side};
 use crate::gate::Gate;
@@ -57,13 +57,6 @@ fn announce(configuration: &Configuration) {
     let policy = configuration.policy();
     for warning in policy.warnings() {
         envoy::log(Level::Warn, &format!("peergate: {warning}"));
-    }
-    if policy.authorization_mode() != Mode::Enforce {
-        let mode = policy.authorization_mode().as_str();
-        let message = format!(
-            "peergate: authorization-mode is {mode}: every certificate of the trusted CA is admitted"
-        );
-        envoy::log(Level::Warn, &message);
     }
     let anybody = match configuration.endpoint() {
         Endpoint::Peer => policy.admits_any_authenticated(),

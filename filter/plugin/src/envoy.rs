@@ -1,7 +1,7 @@
 //! Every call to the proxy, each with an answer that is no panic.
 //!
-//! The SDK's own wrappers panic on a status they do not expect and on header bytes that are not UTF-8; in Envoy a panic
-//! kills the worker's VM, so a client could do that. The SDK only dispatches callbacks here.
+//! The wrappers of the Rust SDK panic on a status they do not expect and on header bytes that are not UTF-8; in Envoy a
+//! panic kills the worker's VM, so a client could do that.
 
 use peergate_policy::UnixTime;
 
@@ -173,7 +173,7 @@ fn received(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Option
     let mut size = 0;
     match call(&raw mut data, &raw mut size) {
         OK if data.is_null() => Ok(None),
-        // SAFETY: the SDK's allocator made a boxed slice of exactly `size` bytes and forgot it.
+        // SAFETY: `proxy_on_memory_allocate` made a boxed slice of exactly `size` bytes and forgot it.
         OK => Ok(Some(unsafe { Vec::from_raw_parts(data, size, size) })),
         NOT_FOUND => Ok(None),
         _ => Err(HostCallError),

@@ -1,4 +1,4 @@
-//! One line per refusal, bounded, so that a client cannot fill a disk with its own denials.
+//! One line per refusal. Their number per second and their length are bounded: at worst some 250 kB per second and VM.
 
 use peergate_policy::UnixTime;
 

@@ -10,7 +10,7 @@ use peergate_policy::{
 use crate::{envoy, headers};
 
 /// Most rules, and most values of a certificate, that one explanation lists.
-const LISTED: usize = 8;
+const LISTED: usize = 4;
 /// Longest value of a certificate in an explanation, in characters.
 const VALUE_CHARACTERS: usize = 128;
 
@@ -67,6 +67,11 @@ impl Verdict {
     pub(crate) fn holds_now(&self) -> bool {
         matches!(self.decision, Decision::Allow(_))
             && envoy::now().is_ok_and(|now| self.lapsed(now).is_none())
+    }
+
+    /// Memory of the texts, for the bound of the cache.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.summary.len() + self.upstream_headers.iter().map(|(_, value)| value.len()).sum::<usize>()
     }
 
     /// One line of JSON, safe to print.

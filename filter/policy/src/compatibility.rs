@@ -5,8 +5,10 @@ use crate::mode::Mode;
 /// Value of the policy key `compatibility`.
 ///
 /// Vespa's C++ (content nodes) and Java (containers) read one file differently (spec: Vespa's
-/// `vespalib/.../net/tls/` and `security-utils/.../security/tls/`). [`Compatibility::Strict`], the default, refuses
-/// whatever either of them refuses. The methods name each difference; nothing else depends on this value.
+/// `vespalib/.../net/tls/` and `security-utils/.../security/tls/`). [`Compatibility::Strict`], the default, admits
+/// no peer that either of them would refuse on grounds of its names, and reads no document that would mean different
+/// things to them. It asks for less in two places: a rule needs no `name`, and a filter needs no `files`. The methods
+/// name each difference.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Compatibility {
     /// Refuse what either implementation refuses.
@@ -59,6 +61,11 @@ impl Compatibility {
     /// Every peer needs a `name` (Java).
     pub fn requires_names(self) -> bool {
         self == Self::VespaJava
+    }
+
+    /// `name` and `description` may be anything (C++, which reads neither).
+    pub fn ignores_texts(self) -> bool {
+        self == Self::VespaCpp
     }
 
     /// Two peers may have one name (C++, which does not read names).

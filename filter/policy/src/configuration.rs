@@ -101,7 +101,11 @@ fn configuration(node: Node<'_>) -> Result<Configuration, Fault> {
         None => Endpoint::Peer,
     };
     let names = members.strings("names", "leave `names` out to serve every authority")?;
-    let names = names.into_iter().map(|name| name.trim_end_matches('.').to_owned()).collect();
+    let names: Vec<String> = names.into_iter().map(|name| name.trim_end_matches('.').to_owned()).collect();
+    if let Some(wrong) = names.iter().find(|name| name.is_empty() || host_of(name) != **name) {
+        let value = wrong.clone();
+        return Err(node.fault(PolicyErrorKind::NotAHostName { value }));
+    }
     Configuration::new(endpoint, names, members.require("policy")?)
 }
 
@@ -155,6 +159,8 @@ mod tests {
             (r#"{"endpoint": "per", "policy": {}}"#, "did you mean `peer`?"),
             (r#"{"polcy": {}}"#, "unknown key `polcy`"),
             (r#"{"policy": {}, "name": []}"#, "unknown key `name`"),
+            (r#"{"names": ["."], "policy": {}}"#, "`` is no host name; write it without a port"),
+            (r#"{"names": ["a:8443"], "policy": {}}"#, "`a:8443` is no host name; write it without a port"),
             ("[]", "expected an object, found an array"),
             ("", "not JSON"),
         ] {

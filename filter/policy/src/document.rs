@@ -46,7 +46,14 @@ pub(crate) fn check_size(text: &str) -> Result<(), Fault> {
 pub(crate) fn policy(node: Node<'_>) -> Result<Policy, Fault> {
     let compatibility = compatibility(node)?;
     let root = ROOT.members(node, compatibility.ignores_unknown_keys())?;
-    let mut reader = Reader { compatibility, warnings: Vec::new() };
+    let mut reader = Reader { compatibility, warnings: root.warnings().collect() };
+    let authorization_mode = mode(&root, "authorization-mode", Mode::Enforce)?;
+    if authorization_mode != Mode::Enforce {
+        let word = authorization_mode.as_str();
+        reader
+            .warnings
+            .push(format!("authorization-mode is {word}: every certificate of the CA is admitted"));
+    }
     Ok(Policy {
         files: match root.find("files") {
             Some(files) => Files::parse(files, compatibility.ignores_unknown_keys())?,
@@ -59,7 +66,7 @@ pub(crate) fn policy(node: Node<'_>) -> Result<Policy, Fault> {
             .flag("disable-hostname-validation")?
             .unwrap_or(compatibility.disables_hostname_validation()),
         compatibility,
-        authorization_mode: mode(&root, "authorization-mode", Mode::Enforce)?,
+        authorization_mode,
         capability_mode: mode(&root, "capability-mode", compatibility.default_capability_mode())?,
         spiffe_strict: root.flag("spiffe-strict")?.unwrap_or_default(),
         upstream_headers: upstream_headers(&root)?,
@@ -150,13 +157,15 @@ impl Reader {
 
     fn rule(&mut self, index: usize, node: Node<'_>, names: &mut BTreeSet<Arc<str>>) -> Result<Rule, Fault> {
         let members = PEER.members(node, self.compatibility.ignores_unknown_keys())?;
-        if let Some(description) = members.find("description") {
+        self.warnings.extend(members.warnings());
+        if let Some(description) = members.find("description").filter(|_| !self.compatibility.ignores_texts())
+        {
             description.string()?;
         }
         let name = if self.compatibility.requires_names() {
             Some(members.require("name")?)
         } else {
-            members.find("name")
+            members.find("name").filter(|name| name.is_string() || !self.compatibility.ignores_texts())
         };
         let label = match name {
             Some(name) => self.name(name, names)?,
@@ -196,8 +205,9 @@ impl Reader {
         entries.into_iter().map(|entry| self.credential(entry)).collect()
     }
 
-    fn credential(&self, node: Node<'_>) -> Result<Credential, Fault> {
+    fn credential(&mut self, node: Node<'_>) -> Result<Credential, Fault> {
         let members = CREDENTIAL.members(node, self.compatibility.ignores_unknown_keys())?;
+        self.warnings.extend(members.warnings());
         let field = schema::choice(members.require("field")?, Field::WORDS, Field::VALUES)?;
         let pattern = match members.find("must-match") {
             None if self.compatibility.missing_pattern_is_empty() && field != Field::Address => {

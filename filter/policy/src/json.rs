@@ -42,6 +42,10 @@ impl<'a> Node<'a> {
         self.raw == "null"
     }
 
+    pub(crate) fn is_string(&self) -> bool {
+        self.raw.starts_with('"')
+    }
+
     pub(crate) fn is_object(&self) -> bool {
         self.raw.starts_with('{')
     }

@@ -87,13 +87,11 @@ const ALL: [&Schema; 12] = [
 impl Schema {
     /// The members of an object whose keys are all known. With `ignore_unknown` (Vespa's way) the others are left out.
     pub(crate) fn members<'a>(&self, node: Node<'a>, ignore_unknown: bool) -> Result<Members<'a>, Fault> {
-        let mut known = node.object()?;
-        if ignore_unknown {
-            known.retain(|member| self.keys.contains(&member.key.as_ref()));
-        }
-        match known.iter().find(|member| !self.keys.contains(&member.key.as_ref())) {
-            Some(member) => Err(self.unknown(member)),
-            None => Ok(Members { node, known }),
+        let (known, unknown): (Vec<Member>, Vec<Member>) =
+            node.object()?.into_iter().partition(|member| self.keys.contains(&member.key.as_ref()));
+        match unknown.first() {
+            Some(member) if !ignore_unknown => Err(self.unknown(member)),
+            _ => Ok(Members { node, known, ignored: unknown }),
         }
     }
 
@@ -113,11 +111,19 @@ impl Schema {
 pub(crate) struct Members<'a> {
     node: Node<'a>,
     known: Vec<Member<'a>>,
+    ignored: Vec<Member<'a>>,
 }
 
 impl<'a> Members<'a> {
     pub(crate) fn find(&self, key: &'static str) -> Option<Node<'a>> {
         self.known.iter().find(|member| member.key == key).map(|member| member.value)
+    }
+
+    /// One sentence for each key that was left out.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.ignored
+            .iter()
+            .map(|member| format!("key `{}` is unknown and has no effect", member.key.escape_debug()))
     }
 
     pub(crate) fn require(&self, key: &'static str) -> Result<Node<'a>, Fault> {

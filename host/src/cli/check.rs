@@ -35,7 +35,7 @@ impl Check {
                     1 => "1 authorized peer".to_owned(),
                     count => format!("{count} authorized peers"),
                 };
-                println!("{}: good, {peers}", self.policy.display());
+                super::print(format!("{}: good, {peers}\n", self.policy.display()));
                 ExitCode::SUCCESS
             }
             Err(error) => {

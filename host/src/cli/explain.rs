@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use peergate_host::clean::Clean;
 use peergate_host::judge::{self, Engine, Judgement, PeerJson, Question, Subject};
 use peergate_policy::{Policy, UnixTime};
 
@@ -30,7 +31,7 @@ pub(super) struct Explain {
     #[arg(long = "header", value_name = "HEADER", value_parser = header)]
     headers: Vec<(String, String)>,
     /// The time that is now, such as 2026-01-01T00:00:00Z [default: the clock]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     now: Option<UnixTime>,
     /// Who answers: filter.wasm, or the engine compiled into this program
     #[arg(long, value_enum, default_value_t = EngineWord::Wasm)]
@@ -81,10 +82,10 @@ impl Explain {
     pub(super) fn execute(self) -> ExitCode {
         match self.judge() {
             Ok(judgement) => {
-                match self.format {
-                    Format::Text => print!("{judgement}"),
-                    Format::Json => println!("{}", judgement.to_json()),
-                }
+                super::print(match self.format {
+                    Format::Text => judgement.to_string(),
+                    Format::Json => format!("{}\n", judgement.to_json()),
+                });
                 ExitCode::from(u8::from(!judgement.allows()))
             }
             Err(error) => {
@@ -118,8 +119,8 @@ impl SubjectFlags {
         match (&self.cert, &self.peer) {
             (Some(path), _) => Ok(Subject::from_pem_file(path)?),
             (None, Some(json)) => {
-                let peer: Option<PeerJson> =
-                    serde_json::from_str(json).map_err(|error| format!("--peer: {error}"))?;
+                let peer: Option<PeerJson> = serde_json::from_str(json)
+                    .map_err(|error| format!("--peer: {}", Clean(&error.to_string())))?;
                 Ok(peer.map_or(Subject::Nobody, Subject::from))
             }
             (None, None) => Ok(Subject::Nobody),
@@ -136,4 +137,8 @@ fn header(text: &str) -> Result<(String, String), &'static str> {
         "authorization" | "proxy-authorization" | "cookie" => Err("secrets are never arguments"),
         _ => Ok((name, value.trim().to_owned())),
     }
+}
+
+fn time(text: &str) -> Result<UnixTime, &'static str> {
+    judge::time(text).ok_or("expected a time between 1970 and 2554 such as 2026-01-01T00:00:00Z")
 }

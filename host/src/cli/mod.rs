@@ -8,6 +8,7 @@ mod precompile;
 mod run;
 mod test;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -52,4 +53,9 @@ impl Cli {
             Command::Precompile(command) => command.execute(),
         }
     }
+}
+
+/// Writes to stdout. A reader that has gone (`| head`) is no failure of ours.
+fn print(text: String) {
+    let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -31,7 +31,7 @@ impl Test {
     pub(super) fn execute(self) -> ExitCode {
         match self.run() {
             Ok(count) => {
-                println!("{} passed, {} failed", count.passed, count.failed);
+                super::print(format!("{} passed, {} failed\n", count.passed, count.failed));
                 ExitCode::from(u8::from(count.failed > 0))
             }
             Err(error) => {
@@ -54,12 +54,15 @@ impl Test {
                 match report.verdict {
                     Verdict::Passed => {
                         count.passed += 1;
-                        println!("ok   {}: {name}{native}", path.display());
+                        super::print(format!("ok   {}: {name}{native}\n", path.display()));
                     }
                     Verdict::Failed(differences, judgement) => {
                         count.failed += 1;
-                        println!("FAIL {}: {name}{native}: {}", path.display(), differences.join("; "));
-                        print!("{judgement}");
+                        let differences = differences.join("; ");
+                        super::print(format!(
+                            "FAIL {}: {name}{native}: {differences}\n{judgement}",
+                            path.display()
+                        ));
                     }
                 }
             }
@@ -70,7 +73,8 @@ impl Test {
     fn files(&self) -> Result<Vec<PathBuf>, Box<dyn Error>> {
         let mut files = Vec::new();
         for pattern in &self.globs {
-            let found = glob::glob(pattern)?.collect::<Result<Vec<_>, _>>()?;
+            let bad_pattern = |error| format!("`{}`: {error}", Clean(pattern));
+            let found = glob::glob(pattern).map_err(bad_pattern)?.collect::<Result<Vec<_>, _>>()?;
             if found.is_empty() {
                 return Err(format!("no file matches `{}`", pattern.escape_debug()).into());
             }

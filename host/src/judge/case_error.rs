@@ -8,6 +8,7 @@ use peergate_policy::PolicyError;
 
 use super::engine::EngineError;
 use super::subject::SubjectError;
+use crate::clean::Clean;
 
 /// A file of cases that proves nothing.
 #[derive(Debug)]
@@ -79,7 +80,10 @@ impl fmt::Display for CaseFileError {
                 write!(formatter, "cannot read `{}`: {error}", path.display())
             }
             Self::Syntax { path, error } => {
-                write!(formatter, "{}:{}:{}: {error}", path.display(), error.line(), error.column())
+                // serde appends the place that stands in front already.
+                let text = error.to_string();
+                let text = text.split(" at line ").next().unwrap_or_default();
+                write!(formatter, "{}:{}:{}: {}", path.display(), error.line(), error.column(), Clean(text))
             }
             Self::Policies(path) => {
                 write!(formatter, "{}: give exactly one of `policy` and `policy-file`", path.display())
@@ -104,7 +108,7 @@ impl fmt::Display for CaseFault {
             Self::Time(text) => {
                 write!(
                     formatter,
-                    "`now`: `{}` is no time such as `2026-01-01T00:00:00Z`",
+                    "`now`: `{}` is no time between 1970 and 2554 such as `2026-01-01T00:00:00Z`",
                     text.escape_debug()
                 )
             }

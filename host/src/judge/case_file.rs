@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use peergate_policy::{CapabilitySet, UnixTime};
+use peergate_policy::{CapabilitySet, PolicyError, UnixTime};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -18,6 +18,8 @@ use crate::wasm::HeaderPairs;
 pub struct CaseFile {
     path: PathBuf,
     policy_path: PathBuf,
+    /// Line and column of a policy that stands in the file itself.
+    policy_place: Option<(u32, u32)>,
     policy: String,
     cases: Vec<Case>,
 }
@@ -139,9 +141,11 @@ impl CaseFile {
         let directory = path.parent().unwrap_or(Path::new("."));
         let invalid =
             |case: &str, fault| CaseFileError::Case { path: path.to_owned(), case: case.to_owned(), fault };
-        let (policy_path, policy) = match (raw.policy, raw.policy_file) {
-            (Some(policy), None) => (path.to_owned(), policy.get().to_owned()),
-            (None, Some(file)) => (directory.join(&file), read(&directory.join(file))?),
+        let (policy_path, policy_place, policy) = match (raw.policy, raw.policy_file) {
+            (Some(policy), None) => {
+                (path.to_owned(), Some(place(&text, policy.get())), policy.get().to_owned())
+            }
+            (None, Some(file)) => (directory.join(&file), None, read(&directory.join(file))?),
             _ => return Err(CaseFileError::Policies(path.to_owned())),
         };
         if raw.cases.is_empty() {
@@ -152,7 +156,7 @@ impl CaseFile {
             let name = case.name.clone();
             cases.push(Case::read(case, directory).map_err(|fault| invalid(&name, fault))?);
         }
-        Ok(Self { path: path.to_owned(), policy_path, policy, cases })
+        Ok(Self { path: path.to_owned(), policy_path, policy_place, policy, cases })
     }
 
     /// Asks `engine` every case.
@@ -161,6 +165,14 @@ impl CaseFile {
     /// No answer: the policy cannot be read, or the filter fails.
     pub fn run(&self, engine: &Engine) -> Result<Vec<CaseReport>, CaseFileError> {
         self.cases.iter().map(|case| self.run_case(case, engine)).collect()
+    }
+
+    fn policy_error(&self, error: PolicyError) -> CaseFileError {
+        let error = match self.policy_place {
+            Some((line, column)) => error.embedded("policy", line, column),
+            None => error,
+        };
+        CaseFileError::Policy { path: self.policy_path.clone(), error }
     }
 
     fn run_case(&self, case: &Case, engine: &Engine) -> Result<CaseReport, CaseFileError> {
@@ -174,7 +186,7 @@ impl CaseFile {
             now: case.now,
         };
         let judgement = engine.judge(&question).map_err(|error| match error {
-            EngineError::Policy(error) => CaseFileError::Policy { path: self.policy_path.clone(), error },
+            EngineError::Policy(error) => self.policy_error(error),
             error => CaseFileError::Engine {
                 path: self.path.clone(),
                 case: case.name.clone(),
@@ -202,7 +214,7 @@ impl Case {
             (Some(_), Some(_)) | (None, None) => return Err(CaseFault::Subjects),
         };
         let now = match raw.now {
-            Some(text) => text.parse().map_err(|_| CaseFault::Time(text))?,
+            Some(text) => super::time(&text).ok_or(CaseFault::Time(text))?,
             None => super::now(),
         };
         raw.expect.check()?;
@@ -263,6 +275,14 @@ fn headers(fields: &BTreeMap<String, Values>) -> HeaderPairs {
         }
     }
     pairs
+}
+
+/// Line and column, from 1, of `part`, which is a slice of `text`.
+fn place(text: &str, part: &str) -> (u32, u32) {
+    let before = &text[..part.as_ptr() as usize - text.as_ptr() as usize];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
 }
 
 fn read(path: &Path) -> Result<String, CaseFileError> {

@@ -86,7 +86,7 @@ impl Judgement {
 
     /// One line: the rules that matched, or the reason.
     pub fn summary(&self) -> String {
-        match (&self.reason, self.matched.is_empty()) {
+        match (self.reason.as_ref().or(self.would_deny.as_ref()), self.matched.is_empty()) {
             (Some(reason), _) => reason.clone(),
             (None, true) => "every certificate of the CA".to_owned(),
             (None, false) => self.matched.iter().map(|rule| quoted(rule)).collect::<Vec<_>>().join(", "),

@@ -15,6 +15,12 @@ pub use subject::{PeerJson, Subject, SubjectError};
 use peergate_policy::UnixTime;
 use time::OffsetDateTime;
 
+/// Reads a time that proxies can tell a filter: not before 1970, not after 2554.
+pub fn time(text: &str) -> Option<UnixTime> {
+    let time: UnixTime = text.parse().ok()?;
+    (0..=18_446_744_072).contains(&time.seconds()).then_some(time)
+}
+
 /// The wall clock.
 pub fn now() -> UnixTime {
     let now = OffsetDateTime::now_utc();

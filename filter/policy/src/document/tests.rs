@@ -65,7 +65,7 @@ refused! {
     rule_mode: peer(&format!(r#"{CREDENTIALS}, "mode": "disable""#)) =>
         "`authorized-peers[0].mode` at line 1 column 94: unknown value `disable`; expected one of `enforce`, `log_only`";
     duplicate_name: format!(r#"{{"authorized-peers": [{{"name": "a", {CREDENTIALS}}}, {{"name": "a", {CREDENTIALS}}}]}}"#) =>
-        "`authorized-peers[1].name` at line 1 column 109: another peer has the name `a` too; names must be unique";
+        "`authorized-peers[1].name` at line 1 column 109: `a` is here twice; names must be unique";
     empty_protocols: r#"{"accepted-protocols": []}"# =>
         "`accepted-protocols` at line 1 column 24: empty array: leave the key out for the defaults";
     unsupported_protocols: r#"{"accepted-protocols": ["TLSv1.1"]}"# =>
