@@ -52,6 +52,17 @@ impl Configuration {
             .map_err(|fault| PolicyError::new(text, fault))
     }
 
+    /// Reads the policy document of an endpoint.
+    ///
+    /// # Errors
+    /// As [`Policy::parse`], and for a policy that this kind of endpoint cannot be judged by.
+    pub fn of(endpoint: Endpoint, policy: &str) -> Result<Self, PolicyError> {
+        document::check_size(policy)
+            .and_then(|()| Node::document(policy))
+            .and_then(|node| Self::new(endpoint, Vec::new(), node))
+            .map_err(|fault| PolicyError::new(policy, fault))
+    }
+
     /// A data-plane policy judged as `peer` would admit everyone, and a policy without data plane knows no clients.
     fn new(endpoint: Endpoint, names: Vec<String>, node: Node<'_>) -> Result<Self, Fault> {
         let policy = document::policy(node)?;

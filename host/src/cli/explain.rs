@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use peergate_host::clean::Clean;
 use peergate_host::judge::{self, Engine, Judgement, PeerJson, Question, Subject};
-use peergate_policy::{Policy, UnixTime};
+use peergate_host::wasm::HeaderPairs;
+use peergate_policy::{Configuration, Endpoint, UnixTime};
 
 /// Which rule matches a peer, or why none does.
 #[derive(Args, Debug)]
@@ -30,6 +31,9 @@ pub(super) struct Explain {
     /// Request header, `Name: value`; may be repeated
     #[arg(long = "header", value_name = "HEADER", value_parser = header)]
     headers: Vec<(String, String)>,
+    /// Bearer token of the request, in a file; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// The time that is now, such as 2026-01-01T00:00:00Z [default: the clock]
     #[arg(long, value_name = "TIME", value_parser = time)]
     now: Option<UnixTime>,
@@ -42,7 +46,7 @@ pub(super) struct Explain {
 }
 
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct SubjectFlags {
     /// The peer's certificate
     #[arg(long, value_name = "PEM")]
@@ -52,9 +56,21 @@ struct SubjectFlags {
     peer: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum EndpointWord {
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(super) enum EndpointWord {
     Peer,
+    Mtls,
+    Token,
+}
+
+impl From<EndpointWord> for Endpoint {
+    fn from(word: EndpointWord) -> Self {
+        match word {
+            EndpointWord::Peer => Self::Peer,
+            EndpointWord::Mtls => Self::Mtls,
+            EndpointWord::Token => Self::Token,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -96,18 +112,24 @@ impl Explain {
     }
 
     fn judge(&self) -> Result<Judgement, Box<dyn Error>> {
-        let EndpointWord::Peer = self.endpoint;
         let unreadable = |error| format!("cannot read `{}`: {error}", self.policy.display());
         let policy = fs::read_to_string(&self.policy).map_err(unreadable)?;
-        Policy::parse(&policy).map_err(|error| error.in_file(&self.policy))?;
-        let headers =
-            self.headers.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()));
+        Configuration::of(self.endpoint.into(), &policy).map_err(|error| error.in_file(&self.policy))?;
+        let mut headers: HeaderPairs = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()))
+            .collect();
+        if let Some(file) = &self.token_file {
+            headers.push(judge::bearer(file).map_err(|error| format!("--token-file: {error}"))?);
+        }
         let question = Question {
             policy: &policy,
-            subject: &self.subject.read()?,
+            endpoint: self.endpoint.into(),
+            subject: &self.subject.read(self.endpoint)?,
             method: &self.method,
             path: &self.path,
-            headers: headers.collect(),
+            headers,
             now: self.now.unwrap_or_else(judge::now),
         };
         Ok(self.engine.engine()?.judge(&question)?)
@@ -115,7 +137,7 @@ impl Explain {
 }
 
 impl SubjectFlags {
-    fn read(&self) -> Result<Subject, Box<dyn Error>> {
+    fn read(&self, endpoint: EndpointWord) -> Result<Subject, Box<dyn Error>> {
         match (&self.cert, &self.peer) {
             (Some(path), _) => Ok(Subject::from_pem_file(path)?),
             (None, Some(json)) => {
@@ -123,7 +145,8 @@ impl SubjectFlags {
                     .map_err(|error| format!("--peer: {}", Clean(&error.to_string())))?;
                 Ok(peer.map_or(Subject::Nobody, Subject::from))
             }
-            (None, None) => Ok(Subject::Nobody),
+            (None, None) if endpoint == EndpointWord::Token => Ok(Subject::Nobody),
+            (None, None) => Err("give the peer: `--cert PEM` or `--peer JSON`".into()),
         }
     }
 }

@@ -65,6 +65,8 @@ pub enum CaseFault {
     Subjects,
     /// The certificate.
     Subject(SubjectError),
+    /// The file of the token.
+    Token(io::Error),
     /// `now` is no RFC 3339 time.
     Time(String),
     /// `expect` is empty.
@@ -105,6 +107,7 @@ impl fmt::Display for CaseFault {
         match self {
             Self::Subjects => formatter.write_str("give exactly one of `peer` and `certificate`"),
             Self::Subject(error) => error.fmt(formatter),
+            Self::Token(error) => write!(formatter, "`token-file`: {error}"),
             Self::Time(text) => {
                 write!(
                     formatter,

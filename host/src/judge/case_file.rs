@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use peergate_policy::{CapabilitySet, PolicyError, UnixTime};
+use peergate_policy::{CapabilitySet, Endpoint, PolicyError, UnixTime};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -28,6 +28,7 @@ struct Case {
     name: String,
     subject: Subject,
     request: Request,
+    headers: HeaderPairs,
     now: UnixTime,
     expect: Expect,
 }
@@ -69,6 +70,7 @@ struct RawCase {
     certificate: Option<Option<PathBuf>>,
     #[serde(default)]
     request: Request,
+    token_file: Option<PathBuf>,
     now: Option<String>,
     expect: Expect,
 }
@@ -82,11 +84,23 @@ struct Request {
     headers: BTreeMap<String, Values>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum EndpointWord {
     #[default]
     Peer,
+    Mtls,
+    Token,
+}
+
+impl From<EndpointWord> for Endpoint {
+    fn from(word: EndpointWord) -> Self {
+        match word {
+            EndpointWord::Peer => Self::Peer,
+            EndpointWord::Mtls => Self::Mtls,
+            EndpointWord::Token => Self::Token,
+        }
+    }
 }
 
 /// One value, or a repeated field.
@@ -176,13 +190,13 @@ impl CaseFile {
     }
 
     fn run_case(&self, case: &Case, engine: &Engine) -> Result<CaseReport, CaseFileError> {
-        let EndpointWord::Peer = case.request.endpoint;
         let question = Question {
             policy: &self.policy,
+            endpoint: case.request.endpoint.into(),
             subject: &case.subject,
             method: &case.request.method,
             path: &case.request.path,
-            headers: headers(&case.request.headers),
+            headers: case.headers.clone(),
             now: case.now,
         };
         let judgement = engine.judge(&question).map_err(|error| match error {
@@ -205,12 +219,18 @@ impl CaseFile {
 
 impl Case {
     fn read(raw: RawCase, directory: &Path) -> Result<Self, CaseFault> {
+        let mut headers = headers(&raw.request.headers);
+        if let Some(file) = raw.token_file {
+            headers.push(super::bearer(&directory.join(file)).map_err(CaseFault::Token)?);
+        }
         let subject = match (raw.peer, raw.certificate) {
             (Some(Some(peer)), None) => Subject::from(peer),
             (Some(None), None) | (None, Some(None)) => Subject::Nobody,
             (None, Some(Some(path))) => {
                 Subject::from_pem_file(&directory.join(path)).map_err(CaseFault::Subject)?
             }
+            // On a token endpoint nobody has a certificate.
+            (None, None) if matches!(raw.request.endpoint, EndpointWord::Token) => Subject::Nobody,
             (Some(_), Some(_)) | (None, None) => return Err(CaseFault::Subjects),
         };
         let now = match raw.now {
@@ -218,7 +238,7 @@ impl Case {
             None => super::now(),
         };
         raw.expect.check()?;
-        Ok(Self { name: raw.name, subject, request: raw.request, now, expect: raw.expect })
+        Ok(Self { name: raw.name, subject, request: raw.request, headers, now, expect: raw.expect })
     }
 }
 

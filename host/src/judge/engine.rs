@@ -4,7 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use peergate_policy::{CapabilitySet, Certificate, DenyReason, Policy, PolicyError, UnixTime};
+use peergate_policy::{
+    CapabilitySet, Certificate, Configuration, Decision, DenyReason, Endpoint, Mode, Policy, PolicyError,
+    Request, UnixTime,
+};
 use serde_json::Value;
 
 use super::judgement::Judgement;
@@ -25,6 +28,8 @@ pub enum Engine {
 pub struct Question<'a> {
     /// The policy document.
     pub policy: &'a str,
+    /// The kind of endpoint.
+    pub endpoint: Endpoint,
     /// The peer.
     pub subject: &'a Subject,
     /// The request's method, path and further headers; an empty path stands for `/`.
@@ -51,37 +56,70 @@ impl Engine {
     /// # Errors
     /// A policy that cannot be read, or a filter that does not answer with one voice.
     pub fn judge(&self, question: &Question<'_>) -> Result<Judgement, EngineError> {
-        let policy = Policy::parse(question.policy).map_err(EngineError::Policy)?;
+        let configuration =
+            Configuration::of(question.endpoint, question.policy).map_err(EngineError::Policy)?;
+        let policy = configuration.policy();
         let judgement = match (self, question.subject.certificate(), question.subject) {
             (Self::Filter(filter), Some(der), _) => ask_filter(filter, question, Some(&der))?,
             (Self::Filter(filter), None, Subject::Nobody) => ask_filter(filter, question, None)?,
             (Self::Filter(_), None, _) => Judgement {
                 native_because: Some("no certificate can carry these names"),
-                ..ask_natively(&policy, question)
+                ..ask_natively(policy, question)
             },
-            (Self::Native, _, _) => ask_natively(&policy, question),
+            (Self::Native, _, _) => ask_natively(policy, question),
         };
-        let rules = match question.subject.identity() {
-            Ok(identity) => policy.explain(&identity).collect(),
-            Err(_) => Vec::new(),
+        let rules = match (question.endpoint, question.subject.identity()) {
+            (Endpoint::Peer, Ok(identity)) => policy.explain(&identity).collect(),
+            _ => Vec::new(),
         };
         Ok(Judgement { rules, ..judgement })
     }
 }
 
 fn ask_natively(policy: &Policy, question: &Question<'_>) -> Judgement {
-    let identity = match question.subject {
-        Subject::Nobody => return Judgement::denied(DenyReason::NoCertificate),
-        Subject::Names(identity) => identity.clone(),
-        Subject::Certificate(der) => {
-            let certificate = Certificate::from_der(der);
-            match certificate.and_then(|it| it.validity.check(question.now).map(|()| it.identity)) {
-                Ok(identity) => identity,
-                Err(reason) => return Judgement::denied(reason),
-            }
+    let decision = match (question.endpoint, policy.data_plane()) {
+        (Endpoint::Peer, _) => peer(policy, question),
+        (Endpoint::Mtls, Some(data_plane)) => leaf(question)
+            .map(|certificate| data_plane.judge_certificate(&certificate.digest, question.request())),
+        (Endpoint::Token, Some(data_plane)) => {
+            let values =
+                question.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"authorization"));
+            Ok(data_plane.judge_token(values.map(|(_, value)| &value[..]), question.request(), question.now))
         }
+        (Endpoint::Mtls | Endpoint::Token, None) => Err(DenyReason::NoRequest),
     };
-    Judgement::of(&policy.authorize(&identity))
+    Judgement::of(&decision.unwrap_or_else(Decision::deny))
+}
+
+fn peer(policy: &Policy, question: &Question<'_>) -> Result<Decision, DenyReason> {
+    let identity = match question.subject {
+        Subject::Names(identity) => identity.clone(),
+        Subject::Nobody | Subject::Certificate(_) => leaf(question)?.identity,
+    };
+    let decision = policy.authorize(&identity);
+    let Decision::Allow(grant) = &decision else { return Ok(decision) };
+    Ok(match (policy.authorize_request(grant, question.request()), policy.capability_mode()) {
+        (Ok(()), _) => decision,
+        (Err(reason), Mode::LogOnly) => Decision::Allow(grant.tolerated(reason)),
+        (Err(reason), Mode::Enforce | Mode::Disable) => grant.refused(reason),
+    })
+}
+
+/// The certificate, if it is one and valid.
+fn leaf(question: &Question<'_>) -> Result<Certificate, DenyReason> {
+    let der = match question.subject {
+        Subject::Certificate(der) => der.clone(),
+        Subject::Names(_) => question.subject.certificate().ok_or(DenyReason::CertificateUnknown)?,
+        Subject::Nobody => return Err(DenyReason::NoCertificate),
+    };
+    let certificate = Certificate::from_der(&der)?;
+    certificate.validity.check(question.now).map(|()| certificate)
+}
+
+impl Question<'_> {
+    fn request(&self) -> Request<'_> {
+        Request { method: self.method, path: if self.path.is_empty() { "/" } else { self.path } }
+    }
 }
 
 /// Any address will do: no rule looks at it.
@@ -92,7 +130,8 @@ fn ask_filter(
     question: &Question<'_>,
     leaf: Option<&[u8]>,
 ) -> Result<Judgement, EngineError> {
-    let configuration = format!(r#"{{"endpoint":"peer","policy":{}}}"#, question.policy);
+    let endpoint = question.endpoint.as_str();
+    let configuration = format!(r#"{{"endpoint":"{endpoint}","policy":{}}}"#, question.policy);
     let worker =
         Worker::start_at(filter, &configuration, Clock::Fixed(question.now)).map_err(EngineError::Start)?;
     let worker = Rc::new(worker);
@@ -104,21 +143,24 @@ fn ask_filter(
         chain_verified: leaf.is_some(),
     };
     let connection = Rc::new(Connection::new(1, LOOPBACK, LOOPBACK, Some(tls)));
-    let verdict = worker.judge_connection(&connection);
+    // A network filter judges peers only.
+    let verdict = (question.endpoint == Endpoint::Peer).then(|| worker.judge_connection(&connection));
     let mut stream = worker.open_stream(&connection);
     let (allow, status) = match stream.request_headers(request(question), true) {
         Outcome::Continue(_) => (true, 200),
         Outcome::Reply(reply) => (false, reply.status),
         Outcome::Failed(reason) => return Err(EngineError::Failed(reason.to_owned())),
     };
-    if allow != verdict.allow {
+    let decision = stream.decision().ok_or_else(|| EngineError::Failed("no decision".to_owned()))?;
+    // A peer that is admitted may still lack a capability for this request; the reverse cannot be.
+    if verdict.is_some_and(|verdict| allow && !verdict.allow) {
         return Err(EngineError::Disagreement);
     }
-    read_decision(&verdict.decision, allow, status)
+    read_decision(&decision, allow, status)
 }
 
 fn request(question: &Question<'_>) -> HeaderPairs {
-    let path = if question.path.is_empty() { "/" } else { question.path };
+    let path = question.request().path;
     let pseudo =
         [(":authority", "localhost"), (":path", path), (":method", question.method), (":scheme", "https")];
     let pseudo =
@@ -145,6 +187,8 @@ fn read_decision(text: &str, allow: bool, status: u16) -> Result<Judgement, Engi
             .iter()
             .filter_map(|name| CapabilitySet::named(name))
             .fold(CapabilitySet::EMPTY, CapabilitySet::union),
+        client: Some(decision["client"].clone()).filter(|client| !client.is_null()),
+        token: Some(decision["token"].clone()).filter(|token| !token.is_null()),
         rules: Vec::new(),
         native_because: None,
     })

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use peergate_policy::{CapabilitySet, Decision, DenyReason, RuleReport};
+use peergate_policy::{CapabilitySet, ClientGrant, Decision, DenyReason, RuleReport, TokenUse};
 use serde_json::{Value, json};
 
 use crate::clean::Clean;
@@ -17,6 +17,10 @@ pub struct Judgement {
     pub(super) matched: Vec<String>,
     pub(super) shadow_matched: Vec<String>,
     pub(super) capabilities: CapabilitySet,
+    /// Data-plane clients: ids, permissions and token.
+    pub(super) client: Option<Value>,
+    /// A known token that was refused.
+    pub(super) token: Option<Value>,
     pub(super) rules: Vec<RuleReport>,
     /// Why filter.wasm was not asked, where it could not be.
     pub(super) native_because: Option<&'static str>,
@@ -34,6 +38,8 @@ impl Judgement {
             matched: labels(&matched.rules),
             shadow_matched: labels(&matched.shadow),
             capabilities: CapabilitySet::EMPTY,
+            client: None,
+            token: None,
             rules: Vec::new(),
             native_because: None,
         };
@@ -43,14 +49,16 @@ impl Judgement {
                 status: 200,
                 would_deny: grant.would_deny().map(|reason| reason.to_string()),
                 capabilities: grant.capabilities(),
+                client: grant.client().map(client_json),
                 ..judgement
             },
-            Decision::Deny(denial) => Self { reason: Some(denial.reason().to_string()), ..judgement },
+            Decision::Deny(denial) => Self {
+                status: status(denial.reason()),
+                reason: Some(denial.reason().to_string()),
+                token: denial.token().map(token_json),
+                ..judgement
+            },
         }
-    }
-
-    pub(super) fn denied(reason: DenyReason) -> Self {
-        Self::of(&Decision::deny(reason))
     }
 
     /// Whether the peer is admitted.
@@ -71,12 +79,15 @@ impl Judgement {
             "status": self.status,
             "matched": self.matched,
             "capabilities": self.capabilities.names().collect::<Vec<_>>(),
-            "client": null,
+            "client": self.client,
             "reason": self.reason,
             "rules": rules,
         });
         if !self.shadow_matched.is_empty() {
             json["shadow_matched"] = json!(self.shadow_matched);
+        }
+        if let Some(token) = &self.token {
+            json["token"] = token.clone();
         }
         if let Some(would_deny) = &self.would_deny {
             json["would_deny"] = json!(would_deny);
@@ -88,7 +99,10 @@ impl Judgement {
     pub fn summary(&self) -> String {
         match (self.reason.as_ref().or(self.would_deny.as_ref()), self.matched.is_empty()) {
             (Some(reason), _) => reason.clone(),
-            (None, true) => "every certificate of the CA".to_owned(),
+            (None, true) => match &self.client {
+                Some(client) => format!("client {}", Clean(&client.to_string())),
+                None => "every certificate of the CA".to_owned(),
+            },
             (None, false) => self.matched.iter().map(|rule| quoted(rule)).collect::<Vec<_>>().join(", "),
         }
     }
@@ -97,7 +111,10 @@ impl Judgement {
 impl fmt::Display for Judgement {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{}: {}", self.word(), self.summary())?;
-        if self.allow {
+        if let Some(token) = &self.token {
+            writeln!(formatter, "  token: {}", Clean(&token.to_string()))?;
+        }
+        if self.allow && self.client.is_none() {
             let capabilities = match self.capabilities {
                 CapabilitySet::ALL => "all".to_owned(),
                 CapabilitySet::EMPTY => "none".to_owned(),
@@ -127,6 +144,50 @@ impl fmt::Display for Judgement {
         }
         Ok(())
     }
+}
+
+/// The status of a refusal, as `filter.wasm` answers it (RFC 9110, 15.5.2 and 15.5.4): 401 is for tokens that are missing
+/// or malformed, so that another may be tried.
+fn status(reason: DenyReason) -> u16 {
+    match reason {
+        DenyReason::TokenMissing | DenyReason::TokenRepeated | DenyReason::TokenMalformed => 401,
+        DenyReason::NoCertificate
+        | DenyReason::ChainNotVerified
+        | DenyReason::MalformedCertificate
+        | DenyReason::MalformedName
+        | DenyReason::NotYetValid
+        | DenyReason::Expired
+        | DenyReason::NoRuleMatched
+        | DenyReason::NoCapabilities
+        | DenyReason::TooCostly
+        | DenyReason::NotSpiffe
+        | DenyReason::ClockFailed
+        | DenyReason::NoRequest
+        | DenyReason::CapabilityMissing
+        | DenyReason::CertificateUnknown
+        | DenyReason::PermissionMissing
+        | DenyReason::TokenUnknown
+        | DenyReason::TokenExpired
+        | DenyReason::TokenAmbiguous
+        | DenyReason::MethodUnknown
+        | DenyReason::PathUnsafe
+        | DenyReason::PathAmbiguous => 403,
+    }
+}
+
+fn client_json(client: &ClientGrant) -> Value {
+    let ids: Vec<&str> = client.ids.iter().map(AsRef::as_ref).collect();
+    let mut json = json!({"ids": ids, "permissions": client.permissions.words().collect::<Vec<_>>()});
+    if let Some(token) = &client.token {
+        json["token"] = token_json(token);
+    }
+    json
+}
+
+/// What may be known of a token: never the token.
+fn token_json(token: &TokenUse) -> Value {
+    let expiration = token.expiration.map_or_else(|| "<none>".to_owned(), |time| time.to_string());
+    json!({"id": &*token.id, "fingerprint": token.fingerprint.to_string(), "expiration": expiration})
 }
 
 fn rule_json(rule: &RuleReport) -> Value {
