@@ -116,7 +116,10 @@ fn explain_refuses_what_it_cannot_read() {
         (vec!["--peer", "{}", "--header", "Cookie: secret"], "secrets are never arguments"),
         (vec!["--peer", r#"{"san-dns": []}"#], "unknown field `san-dns`"),
         (vec!["--peer", "{}", "--cert", "x"], "cannot be used with"),
-        (vec![], "required"),
+        (vec![], "give the peer"),
+        (vec!["--peer", "{}", "--now", "1960-01-01T00:00:00Z"], "between 1970 and 2554"),
+        (vec!["--endpoint", "token"], "an endpoint of kind `token` needs `data-plane`"),
+        (vec!["--peer", "{}", "--token-file", "/nowhere"], "--token-file"),
         (vec!["--cert", policy], "has no PEM certificate"),
         (vec!["--cert", "/nowhere"], "cannot read `/nowhere`"),
         (vec!["--peer", "{}", "--now", "yesterday"], "expected a time"),
@@ -124,6 +127,80 @@ fn explain_refuses_what_it_cannot_read() {
         let finished = desk.explain(&arguments);
         assert_eq!(finished.code, Some(2), "{arguments:?}");
         assert!(finished.stderr.contains(message), "{arguments:?}: {}", finished.stderr);
+    }
+}
+
+const DATA_PLANE: &str = r#"{"data-plane": {"token-context": "my-token-context", "clients": [
+  {"id": "search", "permissions": ["read"], "tokens": [{"id": "query", "versions": [{
+    "fingerprint": "62:d5:4c:4a:3d:2b:28:36:87:36:22:28:ef:07:64:43",
+    "check-access-hash": "79d52b1f983f1c2551e01f582af31c206b27ab0e76e2d6739b0e6a009a1fc415",
+    "expiration": "2030-01-01T00:00:00Z"}]}]}]}}"#;
+const TOKEN: &str = "vespa_token_C758REDZuHxZN7rQIGnIhasPfRFn8hLZdraZcX9chHR";
+
+#[test]
+fn explain_judges_a_token_and_never_prints_it() {
+    let desk = Desk::new();
+    fs::write(desk.file("policy.json"), DATA_PLANE).expect("the policy");
+    fs::write(desk.file("token"), format!("{TOKEN}\n")).expect("the token");
+    let token = desk.file("token");
+    let token = token.to_str().expect("a UTF-8 path");
+    for (arguments, decision, status, reason) in [
+        (vec!["--token-file", token], "allow", 200, None),
+        (vec!["--token-file", token, "--method", "POST", "--path", "/search/"], "allow", 200, None),
+        (vec!["--token-file", token, "--method", "POST"], "deny", 403, Some("permission-missing")),
+        (vec!["--token-file", token, "--now", "2030-01-01T00:00:00.1Z"], "deny", 403, Some("token-expired")),
+        (vec!["--token-file", token, "--path", "/a/../b"], "deny", 403, Some("path-unsafe")),
+        (vec![], "deny", 401, Some("token-missing")),
+    ] {
+        for engine in ["wasm", "native"] {
+            let finished = desk.explain(
+                &[&["--endpoint", "token", "--engine", engine, "--format", "json"], &arguments[..]].concat(),
+            );
+            let json: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+            assert_eq!(json["decision"], decision, "{engine} {arguments:?}");
+            assert_eq!(json["status"], status, "{engine} {arguments:?}");
+            assert_eq!(json["reason"].as_str(), reason, "{engine} {arguments:?}");
+            assert!(!finished.output().contains(&TOKEN[12..]), "{engine} {arguments:?}");
+            if decision == "allow" {
+                assert_eq!(json["client"]["ids"], json!(["search"]));
+                assert_eq!(json["client"]["token"]["id"], "query");
+            }
+        }
+    }
+}
+
+#[test]
+fn test_files_judge_tokens_and_pinned_certificates() {
+    let desk = Desk::new();
+    let pki = Pki::new();
+    let peer = pki.peer(&Leaf::new().cn("feeder"));
+    let pem = fs::read_to_string(&peer.chain).expect("the certificate");
+    let leaf = &pem[..pem.find("-----END").expect("PEM") + "-----END CERTIFICATE-----\n".len()];
+    fs::write(desk.file("token"), TOKEN).expect("the token");
+    let mut policy: Value = serde_json::from_str(DATA_PLANE).expect("JSON");
+    policy["data-plane"]["clients"][1] =
+        json!({"id": "feed", "permissions": ["write"], "certificates": [leaf]});
+    let case = |name: &str, rest: Value, expect: Value| {
+        let mut case = rest;
+        case["name"] = json!(name);
+        case["expect"] = expect;
+        case
+    };
+    let by_token =
+        |method: &str| json!({"token-file": "token", "request": {"endpoint": "token", "method": method}});
+    let by_certificate = |method: &str| json!({"certificate": peer.chain, "request": {"endpoint": "mtls", "method": method, "path": "/document/v1/"}});
+    let file = json!({"policy": policy, "cases": [
+        case("read", by_token("GET"), json!({"decision": "allow", "status": 200})),
+        case("no write", by_token("PUT"), json!({"decision": "deny", "status": 403})),
+        case("no token", json!({"request": {"endpoint": "token"}}), json!({"decision": "deny", "status": 401})),
+        case("write", by_certificate("POST"), json!({"decision": "allow"})),
+        case("no read", by_certificate("GET"), json!({"decision": "deny", "status": 403})),
+        case("nobody", json!({"peer": null, "request": {"endpoint": "mtls"}}), json!({"decision": "deny", "status": 403})),
+    ]});
+    for engine in ["wasm", "native"] {
+        let finished = desk.test(&file, &["--engine", engine]);
+        assert_eq!(finished.code, Some(0), "{}", finished.output());
+        assert!(finished.stdout.ends_with("6 passed, 0 failed\n"));
     }
 }
 
