@@ -178,8 +178,8 @@ fn test_files_judge_tokens_and_pinned_certificates() {
     let leaf = &pem[..pem.find("-----END").expect("PEM") + "-----END CERTIFICATE-----\n".len()];
     fs::write(desk.file("token"), TOKEN).expect("the token");
     let mut policy: Value = serde_json::from_str(DATA_PLANE).expect("JSON");
-    policy["data-plane"]["clients"][1] =
-        json!({"id": "feed", "permissions": ["write"], "certificates": [leaf]});
+    let feed = json!({"id": "feed", "permissions": ["write"], "certificates": [leaf]});
+    policy["data-plane"]["clients"].as_array_mut().expect("a list").push(feed);
     let case = |name: &str, rest: Value, expect: Value| {
         let mut case = rest;
         case["name"] = json!(name);
