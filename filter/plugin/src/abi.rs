@@ -2,19 +2,30 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::context::{self, Action, Peer, Root};
 use crate::envoy::{self, Level};
+use crate::gate::Gate;
 
 thread_local! {
     /// A wasm module has one thread. The proxy names contexts by number and never uses a number twice.
-    static CONTEXTS: RefCell<Contexts> = const { RefCell::new(Contexts { roots: BTreeMap::new(), peers: BTreeMap::new() }) };
+    static CONTEXTS: RefCell<BTreeMap<u32, Context>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-struct Contexts {
-    roots: BTreeMap<u32, Root>,
-    /// Requests and connections.
-    peers: BTreeMap<u32, Peer>,
+enum Context {
+    Root(Root),
+    /// A request or a connection.
+    Peer(Peer),
+}
+
+impl Context {
+    fn gate(&self) -> Option<Rc<Gate>> {
+        match self {
+            Self::Root(root) => root.gate(),
+            Self::Peer(_) => None,
+        }
+    }
 }
 
 const ACCEPTED: u32 = 1;
@@ -43,14 +54,15 @@ extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_context_create(id: u32, parent: u32) {
     CONTEXTS.with_borrow_mut(|contexts| {
-        if parent == 0 {
-            contexts.roots.insert(id, Root::default());
-            return;
-        }
-        // INVARIANT: no context without a configuration. A proxy that asks for one is stopped here, and denies.
-        let gate =
-            contexts.roots.get(&parent).and_then(Root::gate).expect("a root context is configured first");
-        contexts.peers.insert(id, Peer::new(gate));
+        let context = if parent == 0 {
+            Context::Root(Root::default())
+        } else {
+            // INVARIANT: no context without a configuration. A proxy that asks for one is stopped here, and denies.
+            let gate =
+                contexts.get(&parent).and_then(Context::gate).expect("a root context is configured first");
+            Context::Peer(Peer::new(gate))
+        };
+        contexts.insert(id, context);
     });
 }
 
@@ -63,9 +75,9 @@ extern "C" fn proxy_on_vm_start(_root: u32, _size: usize) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_configure(root: u32, _size: usize) -> u32 {
     CONTEXTS.with_borrow_mut(|contexts| {
-        let gate = context::configured(contexts.roots.values().filter_map(Root::gate));
-        match (contexts.roots.get_mut(&root), gate) {
-            (Some(root), Ok(gate)) => {
+        let gate = context::configured(contexts.values().filter_map(Context::gate));
+        match (contexts.get_mut(&root), gate) {
+            (Some(Context::Root(root)), Ok(gate)) => {
                 root.configure(gate);
                 ACCEPTED
             }
@@ -73,7 +85,7 @@ extern "C" fn proxy_on_configure(root: u32, _size: usize) -> u32 {
                 envoy::log(Level::Error, &format!("peergate: configuration refused: {message}"));
                 REFUSED
             }
-            (None, _) => REFUSED,
+            (Some(Context::Peer(_)) | None, Ok(_)) => REFUSED,
         }
     })
 }
@@ -112,14 +124,14 @@ extern "C" fn proxy_on_done(_id: u32) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(id: u32) {
     CONTEXTS.with_borrow_mut(|contexts| {
-        contexts.peers.remove(&id);
-        contexts.roots.remove(&id);
+        contexts.remove(&id);
     });
 }
 
 fn with(id: u32, callback: impl FnOnce(&mut Peer) -> Action) -> u32 {
-    CONTEXTS.with_borrow_mut(|contexts| {
-        let peer = contexts.peers.get_mut(&id).expect("the proxy created this context");
-        callback(peer) as u32
+    CONTEXTS.with_borrow_mut(|contexts| match contexts.get_mut(&id) {
+        Some(Context::Peer(peer)) => callback(peer) as u32,
+        // A trap, which every proxy turns into a refusal: nobody else can be meant.
+        Some(Context::Root(_)) | None => panic!("the proxy created no such context"),
     })
 }

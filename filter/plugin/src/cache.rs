@@ -29,7 +29,7 @@ impl Cache {
         if let Some(value) = self.young.get(digest) {
             return Some(value.clone());
         }
-        let value = self.old.remove(digest)?;
+        let value = self.old.get(digest)?.clone();
         self.insert(*digest, value.clone());
         Some(value)
     }

@@ -25,13 +25,7 @@ pub(crate) fn check_chain() -> Result<(), DenyReason> {
 /// The SHA-256 of the leaf, if the proxy states it in the one form we trust as a cache key: 64 hex digits.
 pub(crate) fn digest() -> Option<Digest> {
     let text = envoy::property(DIGEST).ok()??;
-    let digits: [u8; 64] = text.try_into().ok()?;
-    let mut digest = Digest::default();
-    for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
-        let nibble = |digit: u8| (digit as char).to_digit(16).and_then(|value| u8::try_from(value).ok());
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-    }
-    Some(digest)
+    peergate_policy::digest_from_hex(&text)
 }
 
 /// The leaf certificate.

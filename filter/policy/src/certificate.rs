@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
+use data_encoding::BASE64;
 use x509_parser::asn1_rs::{Any, Tag, oid};
 use x509_parser::certificate::X509CertificateParser;
 use x509_parser::nom::Parser as _;
-use x509_parser::prelude::{Pem, TbsCertificate};
+use x509_parser::prelude::TbsCertificate;
 
 use crate::decision::DenyReason;
 use crate::der;
+use crate::escape::percent_decoded;
 use crate::identity::{Certificate, PeerIdentity, Validity, sha256};
 use crate::limits;
 use crate::unix_time::UnixTime;
@@ -62,12 +64,7 @@ impl Certificate {
         } else {
             text
         };
-        let (_, pem) =
-            x509_parser::pem::parse_x509_pem(text).map_err(|_| DenyReason::MalformedCertificate)?;
-        let Pem { label, contents } = pem;
-        if label != "CERTIFICATE" {
-            return Err(DenyReason::MalformedCertificate);
-        }
+        let contents = first_certificate(text).ok_or(DenyReason::MalformedCertificate)?;
         Self::from_der(&contents)
     }
 }
@@ -161,20 +158,16 @@ fn address(bytes: &[u8]) -> Result<IpAddr, DenyReason> {
     <[u8; 16]>::try_from(bytes).map(IpAddr::from).map_err(|_| DenyReason::MalformedName)
 }
 
-fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.iter();
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => hex(*bytes.next()?)? << 4 | hex(*bytes.next()?)?,
-            other => *other,
-        });
-    }
-    Some(decoded)
-}
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+const END: &[u8] = b"-----END CERTIFICATE-----";
 
-fn hex(digit: u8) -> Option<u8> {
-    (digit as char).to_digit(16).and_then(|value| u8::try_from(value).ok())
+/// The DER of the first certificate in PEM text.
+fn first_certificate(text: &[u8]) -> Option<Vec<u8>> {
+    let find = |text: &[u8], mark: &[u8]| text.windows(mark.len()).position(|window| window == mark);
+    let body = &text[find(text, BEGIN)? + BEGIN.len()..];
+    let mut base64 = body[..find(body, END)?].to_vec();
+    base64.retain(|byte| !byte.is_ascii_whitespace());
+    BASE64.decode(&base64).ok()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::escape::from_hex;
 use crate::unix_time::UnixTime;
 
 /// The names of a leaf certificate, kept apart by kind.
@@ -32,6 +33,11 @@ pub struct Validity {
 
 /// SHA-256 of a certificate's DER.
 pub type Digest = [u8; 32];
+
+/// A digest from 64 hexadecimal digits.
+pub fn digest_from_hex(digits: &[u8]) -> Option<Digest> {
+    from_hex(digits)
+}
 
 /// SHA-256 of anything.
 pub fn sha256(bytes: &[u8]) -> Digest {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::escape::percent_decoded;
 use crate::pattern::Label;
 
 /// A path glob: `*` and `?` stay within a segment, `**` is zero or more segments; the query is never matched.
@@ -139,19 +140,8 @@ fn decoded(path: &str) -> Option<Cow<'_, str>> {
     if !path.contains('%') {
         return Some(Cow::Borrowed(path));
     }
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => digit(rest.next()?)? << 4 | digit(rest.next()?)?,
-            other => other,
-        });
-    }
+    let bytes = percent_decoded(path.as_bytes())?;
     Some(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    (byte as char).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// Backslashes as slashes, slashes merged, path parameters (`;x=y`) dropped: what lenient servers make of a path.

@@ -17,6 +17,8 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use crate::escape::{from_hex, to_hex};
+
 /// `info` of the fingerprint; no token context may be this.
 pub const FINGERPRINT_CONTEXT: &str = "Vespa token fingerprint";
 
@@ -69,7 +71,7 @@ impl CheckHash {
 
     /// Lower-case hex, as it stands in a policy.
     pub fn to_hex(&self) -> String {
-        hex(&self.0)
+        to_hex(&self.0)
     }
 }
 
@@ -106,11 +108,11 @@ impl FromStr for Fingerprint {
     /// 32 hex digits, with colons between all bytes or with none.
     fn from_str(text: &str) -> Result<Self, HexError> {
         if !text.contains(':') {
-            return unhex(text).map(Self);
+            return from_hex(text.as_bytes()).map(Self).ok_or(HexError);
         }
         let well_placed = text.len() == 47 && text.bytes().skip(2).step_by(3).all(|byte| byte == b':');
         let digits: String = text.chars().filter(|c| *c != ':').collect();
-        if well_placed { unhex(&digits).map(Self) } else { Err(HexError) }
+        if well_placed { from_hex(&digits.as_bytes()).map(Self).ok_or(HexError) } else { Err(HexError) }
     }
 }
 
@@ -118,28 +120,8 @@ impl FromStr for CheckHash {
     type Err = HexError;
 
     fn from_str(text: &str) -> Result<Self, HexError> {
-        unhex(text).map(Self)
+        from_hex(text.as_bytes()).map(Self).ok_or(HexError)
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(crate) fn unhex<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
-    let digits = text.as_bytes();
-    if digits.len() != N * 2 {
-        return Err(HexError);
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-    }
-    Ok(bytes)
-}
-
-fn nibble(digit: u8) -> Result<u8, HexError> {
-    (digit as char).to_digit(16).and_then(|value| u8::try_from(value).ok()).ok_or(HexError)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ fn with_token(id: &str, permissions: &[&str], token: &str, versions: &[Value]) -
 }
 
 fn with_certificates(id: &str, permissions: &[&str], leaves: &[&str]) -> Value {
-    let digest = |leaf: &&str| json!({"sha256": crate::token::hex(&sha256(leaf.as_bytes()))});
+    let digest = |leaf: &&str| json!({"sha256": crate::escape::to_hex(&sha256(leaf.as_bytes()))});
     let certificates: Vec<Value> = leaves.iter().map(digest).collect();
     json!({"id": id, "permissions": permissions, "certificates": certificates})
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::rules;
 use crate::data_plane::{CertificateTrust, Client, ClientIndex, DataPlane, Holder, TokenUse, Version};
 use crate::error::{Fault, PolicyErrorKind};
+use crate::escape::from_hex;
 use crate::identity::{Certificate, Digest};
 use crate::json::Node;
 use crate::permission::{Permission, PermissionRule, PermissionRules, Permissions};
 use crate::schema::{self, CERTIFICATE, CLIENT, DATA_PLANE, Members, PERMISSION_RULE, TOKEN, VERSION};
-use crate::token::{CheckHash, FINGERPRINT_CONTEXT, unhex};
+use crate::token::{CheckHash, FINGERPRINT_CONTEXT};
 use crate::unix_time::UnixTime;
 
 const TRUST_WORDS: &[&str] = &["clients", "any"];
@@ -168,7 +169,7 @@ fn digest(node: Node<'_>) -> Result<Digest, Fault> {
         return Err(file.fault(PolicyErrorKind::NotInlined));
     }
     let sha256 = members.require("sha256")?;
-    unhex(&sha256.string()?).map_err(|_| sha256.fault(PolicyErrorKind::NotHex { bytes: 32 }))
+    from_hex(sha256.string()?.as_bytes()).ok_or_else(|| sha256.fault(PolicyErrorKind::NotHex { bytes: 32 }))
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ fn certificates_are_pem_or_a_digest() {
     };
     let (first, second) = (pem(), pem());
     let leaf = Certificate::from_pem(first.as_bytes()).expect("a certificate").digest;
-    let sha256 = crate::token::hex(&leaf);
+    let sha256 = crate::escape::to_hex(&leaf);
     for certificate in [json!(first), json!({ "sha256": sha256 }), json!({ "sha256": sha256.to_uppercase() })]
     {
         let policy = clients(&[certificate_client(&certificate)]).expect("a policy");
