@@ -15,4 +15,5 @@ pub mod precompile;
 pub mod proxy;
 pub mod run;
 pub mod tls;
+pub mod token;
 pub mod wasm;

@@ -7,6 +7,7 @@ mod pki;
 mod precompile;
 mod run;
 mod test;
+mod token;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Command {
     Explain(explain::Explain),
     /// Run policy test files
     Test(test::Test),
+    /// Make, name, list and revoke bearer tokens
+    Token(token::Token),
     /// Write a development PKI: certificates to admit and certificates to refuse
     Pki(pki::Pki),
     /// Compile a filter to native code (used by `run --filter`)
@@ -49,6 +52,7 @@ impl Cli {
             Command::Check(command) => command.execute(),
             Command::Explain(command) => command.execute(),
             Command::Test(command) => command.execute(),
+            Command::Token(command) => command.execute(),
             Command::Pki(command) => command.execute(),
             Command::Precompile(command) => command.execute(),
         }
