@@ -138,7 +138,11 @@ fn texts(value: &Value) -> Vec<String> {
     list(value).iter().map(text).collect()
 }
 
-fn list(value: &Value) -> &[Value] {
+/// The elements of a list.
+///
+/// # Panics
+/// It is none.
+pub fn list(value: &Value) -> &[Value] {
     value.as_array().unwrap_or_else(|| panic!("a list expected, not {value}"))
 }
 

@@ -78,8 +78,8 @@ struct Source {
 #[derive(Args, Debug)]
 struct CheckHash {
     /// The policy's `token-context`
-    #[arg(long, value_name = "CONTEXT")]
-    context: String,
+    #[arg(long, value_name = "CONTEXT", required_unless_present = "arguments")]
+    context: Option<String>,
     #[command(flatten)]
     source: Source,
 }
@@ -191,10 +191,12 @@ impl Source {
 
 impl CheckHash {
     fn execute(self) -> Result<(), Box<dyn Error>> {
-        if matches!(&*self.context, "" | FINGERPRINT_CONTEXT) {
+        let secret = self.source.secret()?;
+        let context = self.context.unwrap_or_default();
+        if matches!(&*context, "" | FINGERPRINT_CONTEXT) {
             return Err("--context: this would not be a check hash; name the policy's `token-context`".into());
         }
-        println!("{}", self.source.secret()?.derive().check_hash(&self.context).to_hex());
+        println!("{}", secret.derive().check_hash(&context).to_hex());
         Ok(())
     }
 }
