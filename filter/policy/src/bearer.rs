@@ -8,7 +8,8 @@ const MAX_BYTES: usize = 8 * 1024;
 pub enum BearerError {
     /// No `Authorization`, or another scheme, or nothing behind `Bearer `.
     Missing,
-    /// More than one `Authorization`: which of them counts differs by reader (CVE-2026-26308).
+    /// More than one `Authorization`, or several joined to one by commas: which of them counts differs by reader
+    /// (CVE-2026-26308).
     Repeated,
     /// Longer than any token, or with a tab, a control character or a character beyond ASCII.
     Malformed,
@@ -24,6 +25,10 @@ pub fn token<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<&'a str, 
         return Err(BearerError::Repeated);
     }
     let rest = value.strip_prefix(b"Bearer ").ok_or(BearerError::Missing)?;
+    // Envoy joins repeated fields before a filter sees them (RFC 9110, 5.3). No bearer token has a comma (RFC 6750, 2.1).
+    if rest.contains(&b',') {
+        return Err(BearerError::Repeated);
+    }
     if rest.len() > MAX_BYTES || !rest.iter().all(|byte| matches!(byte, b' '..=b'~')) {
         return Err(BearerError::Malformed);
     }
@@ -55,6 +60,9 @@ mod tests {
             (vec!["Bearer é".as_bytes()], Err(BearerError::Malformed)),
             (vec![&long], Err(BearerError::Malformed)),
             (vec![b"Bearer x", b"Bearer x"], Err(BearerError::Repeated)),
+            (vec![b"Bearer x,Bearer x"], Err(BearerError::Repeated)),
+            (vec![b"Bearer x,Basic x"], Err(BearerError::Repeated)),
+            (vec![b"Basic x,Bearer x"], Err(BearerError::Missing)),
         ] {
             assert_eq!(token(values.iter().copied()), expected, "{values:?}");
         }

@@ -112,7 +112,7 @@ impl FromStr for Fingerprint {
         }
         let well_placed = text.len() == 47 && text.bytes().skip(2).step_by(3).all(|byte| byte == b':');
         let digits: String = text.chars().filter(|c| *c != ':').collect();
-        if well_placed { from_hex(&digits.as_bytes()).map(Self).ok_or(HexError) } else { Err(HexError) }
+        if well_placed { from_hex(digits.as_bytes()).map(Self).ok_or(HexError) } else { Err(HexError) }
     }
 }
 
