@@ -196,7 +196,7 @@ fn nothing_changes_on_an_error() {
         let refused = desk.token(verb, arguments);
         assert_eq!(refused.code, Some(2));
         assert!(
-            refused.stderr.contains("policy.json: ") && refused.stderr.contains("`client`"),
+            refused.stderr.contains("policy.json:4:5: ") && refused.stderr.contains("`client`"),
             "{}",
             refused.stderr
         );

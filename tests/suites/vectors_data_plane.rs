@@ -1,16 +1,21 @@
-//! Vespa's own tests of tokens and data-plane clients, answered by the engine natively and by `filter.wasm` in our
-//! host's VM, and that a token is seen nowhere.
+//! Vespa's own tests of tokens and data-plane clients, answered by the engine natively, by `filter.wasm` in our host's
+//! VM, and by `filter.wasm` in Envoy; and that a token is seen nowhere.
 
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use peergate_host::envoy::Protocol;
 use peergate_host::pki::{Credential, Leaf};
 use peergate_host::token::base62;
 use peergate_host::wasm::{Clock, Connection, Filter, LocalReply, Outcome, PeerCertificate, Tls, Worker};
 use peergate_policy::token::Derivation;
 use peergate_policy::{Configuration, Decision, DenyReason, Endpoint, Policy, Request, UnixTime, sha256};
+use peergate_tests::client::Client;
+use peergate_tests::envoy::{CURRENT, OLD, listener, skipped, start};
+use peergate_tests::pki::Pki;
+use peergate_tests::upstream::Upstream;
 use peergate_tests::vectors::{Comparison, list, load};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -378,6 +383,74 @@ fn connection(leaf: Option<&[u8]>, chain_verified: bool) -> Rc<Connection> {
     };
     let localhost: SocketAddr = "127.0.0.1:1".parse().expect("an address");
     Rc::new(Connection::new(1, localhost, localhost, Some(tls)))
+}
+
+/// The case as of now: what was valid then stays valid, what had expired then has expired.
+fn brought_to_now(case: Case) -> Case {
+    let mut policy = case.policy;
+    for client in policy["data-plane"]["clients"].as_array_mut().expect("clients") {
+        let Some(tokens) = client.get_mut("tokens").and_then(Value::as_array_mut) else { continue };
+        for version in tokens.iter_mut().flat_map(|token| token["versions"].as_array_mut().expect("versions"))
+        {
+            let Ok(expiration) = version["expiration"].as_str().expect("text").parse::<UnixTime>() else {
+                continue;
+            };
+            let year = if case.now > expiration { 2000 } else { 9000 };
+            version["expiration"] = format!("{year}-01-01T00:00:00Z").into();
+        }
+    }
+    let now = UnixTime::from_seconds(OffsetDateTime::now_utc().unix_timestamp());
+    Case { policy, now, ..case }
+}
+
+#[test]
+fn envoy_answers_as_our_host() {
+    if skipped("Envoy answers as our host") {
+        return;
+    }
+    let filter = Filter::embedded().expect("the embedded filter");
+    let (configs, certificates) = (load("token_filter_config.json"), Certificates::new());
+    let cases: Vec<Case> = list(&load("token_filter.json"))
+        .iter()
+        .map(|case| brought_to_now(Case::read(case, &configs, &certificates)))
+        // Envoy's listener wants a certificate, and refuses CONNECT itself.
+        .filter(|case| (case.endpoint == Endpoint::Token || case.leaf.is_some()) && case.method != "CONNECT")
+        .collect();
+    assert!(cases.len() > 20, "{} cases", cases.len());
+    for release in [CURRENT, OLD] {
+        let (pki, upstream) = (Pki::new(), Upstream::http());
+        let listeners = cases.iter().enumerate().map(|(index, case)| {
+            let configuration = json!({"endpoint": case.endpoint.as_str(), "policy": case.policy});
+            let mut gate = listener(release, &format!("gate{index}"), &pki, Protocol::Http, configuration);
+            gate.tls.accept_untrusted = case.endpoint == Endpoint::Mtls;
+            gate.vm_id = Some("data-plane".to_owned());
+            gate.upstream = Some(upstream.address);
+            gate
+        });
+        let envoy = start(release, listeners.collect());
+        let anybody = pki.peer(&Leaf::new().cn("anybody")).credential;
+        for (index, case) in cases.iter().enumerate() {
+            let credential = match &case.leaf {
+                Some(leaf) if *leaf == certificates.feed.leaf().to_vec() => &certificates.feed,
+                Some(_) => &certificates.search,
+                None => &anybody,
+            };
+            let address = envoy.address(&format!("gate{index}"));
+            let mut client = Client::connect(address, pki.ca(), Some(credential)).expect("a connection");
+            let mut head = format!("{} {} HTTP/1.1\r\nhost: localhost\r\n", case.method, case.path);
+            head.extend(case.authorization.iter().map(|value| format!("Authorization: {value}\r\n")));
+            let before = upstream.requests().len();
+            let answer = client.request((head + "content-length: 0\r\n\r\n").as_bytes()).expect("an answer");
+            let expected = filtered(&filter, case).status;
+            let what = format!("{release} {index} {} {:?}", case.method, case.authorization);
+            assert_eq!(answer.status(), expected, "{what}: {answer:?}");
+            let challenge = (expected == 401).then_some(&b"Bearer"[..]);
+            assert_eq!(answer.header("www-authenticate"), challenge, "{what}");
+            let forwarded = upstream.requests().split_off(before);
+            assert_eq!(forwarded.len(), usize::from(expected == 200), "{what}");
+            assert!(forwarded.iter().all(|request| request.header("authorization").is_none()), "{what}");
+        }
+    }
 }
 
 const SECRET: &str = "vespa_cloud_03aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf";

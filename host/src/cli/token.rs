@@ -11,7 +11,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use peergate_host::clean::Clean;
 use peergate_host::files::{Audience, read};
 use peergate_host::judge;
-use peergate_host::token::{self, Addition, PolicyFile, Secret};
+use peergate_host::token::{self, Addition, PolicyFile, Secret, TokenError};
 use peergate_policy::token::{FINGERPRINT_CONTEXT, Fingerprint};
 use peergate_policy::{Permission, UnixTime};
 
@@ -247,8 +247,12 @@ impl PermissionWord {
     }
 }
 
-fn named(policy: &Path, error: &token::TokenError) -> String {
-    format!("{}: {error}", policy.display().to_string().escape_debug())
+/// The error with its file, and with line and column where it has a place.
+fn named(policy: &Path, error: &TokenError) -> String {
+    match error {
+        TokenError::Policy(error) => error.in_file(policy),
+        other => format!("{}: {other}", policy.display().to_string().escape_debug()),
+    }
 }
 
 /// Whole days; `expired` after the last instant.

@@ -102,7 +102,7 @@ pub fn stored(text: &str) -> Result<Vec<StoredVersion>, TokenError> {
 fn check(text: &str) -> Result<(), TokenError> {
     let inlined = without_files(text).ok();
     let checked = Policy::parse(inlined.as_deref().unwrap_or(text));
-    checked.map(|_| ()).map_err(|error| TokenError::Policy(error.to_string()))
+    checked.map(|_| ()).map_err(TokenError::Policy)
 }
 
 /// The text with some digest in the place of each certificate's file.
@@ -189,11 +189,11 @@ fn array<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<Vec<T>, TokenError
 }
 
 fn not_json(error: serde_json::Error) -> TokenError {
-    TokenError::Policy(format!("not a policy: {error}"))
+    TokenError::Unreadable(error.to_string())
 }
 
 fn unreadable(what: &str) -> TokenError {
-    TokenError::Policy(format!("not a policy: {what} cannot be read"))
+    TokenError::Unreadable(format!("{what} cannot be read"))
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use peergate_policy::PolicyError;
+
 use crate::clean::Clean;
 use crate::files::FileError;
 
@@ -24,7 +26,9 @@ pub enum TokenError {
     /// The file changed while it was being edited.
     Changed(PathBuf),
     /// Not a policy: before the edit, or after it.
-    Policy(String),
+    Policy(PolicyError),
+    /// Not even JSON text.
+    Unreadable(String),
     /// The policy has no `data-plane` with clients.
     NoDataPlane,
     /// There is nothing to derive check hashes with.
@@ -53,7 +57,8 @@ impl fmt::Display for TokenError {
             Self::Changed(path) => {
                 write!(formatter, "{} was changed by somebody else meanwhile; try again", quoted(path))
             }
-            Self::Policy(error) => formatter.write_str(error),
+            Self::Policy(error) => write!(formatter, "{error}"),
+            Self::Unreadable(error) => write!(formatter, "not a policy: {error}"),
             Self::NoDataPlane => formatter.write_str(
                 "the policy has no `data-plane`; add `\"data-plane\": {\"token-context\": \"Vespa Cloud tenant data \
                  plane:mytenant\", \"clients\": []}`",

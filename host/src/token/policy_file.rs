@@ -36,7 +36,7 @@ impl PolicyFile {
             return Err(TokenError::NotTheFileItself(path.to_owned()));
         }
         let text = String::from_utf8(read(path, Audience::Everybody)?)
-            .map_err(|_| TokenError::Policy("not a policy: not UTF-8".to_owned()))?;
+            .map_err(|_| TokenError::Unreadable("not UTF-8".to_owned()))?;
         Ok(Self { path: path.to_owned(), directory, text, _lock: lock })
     }
 
