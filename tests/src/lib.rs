@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod commands;
+pub mod data_plane;
 pub mod der;
 pub mod envoy;
 pub mod host;
@@ -14,6 +15,7 @@ pub mod pki;
 pub mod policies;
 pub mod upstream;
 pub mod vectors;
+pub mod vespa;
 pub mod wait;
 
 use std::path::{Path, PathBuf};
