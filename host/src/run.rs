@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread;
 
+use peergate_policy::Endpoint;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,6 +30,8 @@ use crate::proxy::{self, Orders, Protocol, Setup, UpstreamProtocol, WorkerError,
 pub struct Settings {
     /// The policy document.
     pub policy: PathBuf,
+    /// How clients are known.
+    pub endpoint: Endpoint,
     /// What is forwarded.
     pub protocol: Protocol,
     /// Where to listen; port 0 chooses one.
@@ -60,8 +63,9 @@ async fn serve(settings: &Settings) -> Result<(), RunError> {
     let (orders, _) = watch::channel(Orders { generation, draining: false });
     let (address, mut ended) = start_workers(settings, &orders)?;
     log::line(&format!(
-        "listening on {address} ({}, endpoint peer), policy {}, {} workers",
+        "listening on {address} ({}, endpoint {}), policy {}, {} workers",
         settings.protocol.name(),
+        settings.endpoint.as_str(),
         settings.policy.display().to_string().escape_debug(),
         settings.workers,
     ));
@@ -126,9 +130,17 @@ fn reload(settings: &Settings, orders: &watch::Sender<Orders>) {
     match generation::load(settings) {
         Ok(generation) => {
             orders.send_replace(Orders { generation, draining: false });
-            info!("policy and files reloaded; new connections are judged by them");
+            info!("policy and files reloaded; {}", reach(settings.endpoint));
         }
         Err(error) => warn!("reload failed, the old policy and files stay in use: {error}"),
+    }
+}
+
+/// What a reload applies to.
+fn reach(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Peer => "new connections are judged by them",
+        Endpoint::Mtls | Endpoint::Token => "new connections and all further requests are judged by them",
     }
 }
 

@@ -11,11 +11,13 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
     commands::{peergate, spawn},
     pki::Pki,
+    wait,
 };
 
 /// A running host; dropping it ends the process.
@@ -35,10 +37,21 @@ pub struct Start {
 impl Start {
     /// One peer listener in front of `upstream` that speaks HTTP; `policy` receives the files of `pki`.
     pub fn new(pki: &Pki, policy: &Value, upstream: SocketAddr) -> Self {
-        let path = write_policy(pki, policy);
+        Self::endpoint("peer", &write_policy(pki, policy), upstream)
+    }
+
+    /// One listener of this kind, by a policy with its files.
+    pub fn endpoint(kind: &str, policy: &Path, upstream: SocketAddr) -> Self {
         let mut start = Self::without_policy(upstream);
-        start.command.arg("--policy").arg(path).args(["--endpoint", "peer"]);
+        start.command.arg("--policy").arg(policy).args(["--endpoint", kind]);
         start
+    }
+
+    /// Logs everything there is.
+    #[must_use]
+    pub fn trace(mut self) -> Self {
+        self.command.env("PEERGATE_LOG", "trace");
+        self
     }
 
     /// The same, named by `VESPA_TLS_CONFIG_FILE`.
@@ -107,6 +120,18 @@ impl Start {
 }
 
 impl Host {
+    /// Makes it read policy and files again, and waits until it says how that went.
+    ///
+    /// # Panics
+    /// It says nothing.
+    pub fn reload(&self) {
+        let reloads = || self.log().lines().filter(|line| line.contains("reload")).count();
+        let before = reloads();
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(id, Signal::HUP).expect("a running host");
+        wait::until("the policy is reloaded", || reloads() > before);
+    }
+
     /// What it has written to standard error.
     pub fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -63,6 +63,17 @@ impl Configuration {
             .map_err(|fault| PolicyError::new(policy, fault))
     }
 
+    /// An endpoint of this kind that serves every authority, by a bare policy. Errors have their place in the policy.
+    ///
+    /// # Errors
+    /// As [`Policy::parse`], and a policy that such an endpoint cannot be judged by.
+    pub fn of_policy(endpoint: Endpoint, text: &str) -> Result<Self, PolicyError> {
+        document::check_size(text)
+            .and_then(|()| Node::document(text))
+            .and_then(|node| Self::new(endpoint, Vec::new(), node))
+            .map_err(|fault| PolicyError::new(text, fault))
+    }
+
     /// A data-plane policy judged as `peer` would admit everyone, and a policy without data plane knows no clients.
     fn new(endpoint: Endpoint, names: Vec<String>, node: Node<'_>) -> Result<Self, Fault> {
         let policy = document::policy(node)?;
@@ -178,5 +189,23 @@ mod tests {
             let error = Configuration::parse(text).expect_err(text).to_string();
             assert!(error.contains(message), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn errors_of_a_bare_policy_have_their_place_in_it() {
+        let error = |endpoint, text| Configuration::of_policy(endpoint, text).expect_err(text).to_string();
+        assert_eq!(
+            error(Endpoint::Token, "\n {}"),
+            "at line 2 column 2: an endpoint of kind `token` needs `data-plane` in its policy"
+        );
+        assert_eq!(
+            error(Endpoint::Peer, r#"{"data-plane": {"clients": []}}"#),
+            "at line 1 column 1: an endpoint of kind `peer` needs `authorized-peers` in its policy"
+        );
+        // A wrapped policy is none: the kind would stand in two places.
+        let wrapped = r#"{"endpoint": "mtls", "policy": {}}"#;
+        assert!(error(Endpoint::Peer, wrapped).contains("unknown key `endpoint`"));
+        let token = Configuration::of_policy(Endpoint::Token, r#"{"data-plane": {"clients": []}}"#);
+        assert_eq!(token.expect("valid").endpoint(), Endpoint::Token);
     }
 }

@@ -59,6 +59,12 @@ impl PolicyError {
         }
     }
 
+    /// The same error as seen from a document that was rewritten before it was read, and has this at `line` and `column`.
+    #[must_use]
+    pub fn at(self, line: u32, column: u32) -> Self {
+        Self { line, column, ..self }
+    }
+
     pub(crate) fn new(text: &str, fault: Fault) -> Self {
         let json::Place { path, line, column } = json::locate(text, fault.offset);
         Self { path, line, column, kind: fault.kind }

@@ -24,8 +24,8 @@ struct Path {
 /// All paths a host needs: absolute, none missing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequiredFiles {
-    /// PEM bundle of trusted CAs.
-    pub ca_certificates: String,
+    /// PEM bundle of trusted CAs; `None` only where [`Files::require_identity`] was asked.
+    pub ca_certificates: Option<String>,
     /// PEM chain, leaf first.
     pub certificates: String,
     /// PEM private key.
@@ -55,12 +55,22 @@ impl Files {
     /// # Errors
     /// What is missing or relative, at its place in `text`, the document this policy was parsed from.
     pub fn require(&self, text: &str) -> Result<RequiredFiles, PolicyError> {
-        self.required().map_err(|fault| PolicyError::new(text, fault))
+        self.one(&self.ca_certificates, "files.ca-certificates")
+            .and_then(|_| self.identity())
+            .map_err(|fault| PolicyError::new(text, fault))
     }
 
-    fn required(&self) -> Result<RequiredFiles, Fault> {
+    /// As [`Files::require`], for endpoints that know their clients without a CA: `ca-certificates` may be missing.
+    ///
+    /// # Errors
+    /// As [`Files::require`].
+    pub fn require_identity(&self, text: &str) -> Result<RequiredFiles, PolicyError> {
+        self.identity().map_err(|fault| PolicyError::new(text, fault))
+    }
+
+    fn identity(&self) -> Result<RequiredFiles, Fault> {
         Ok(RequiredFiles {
-            ca_certificates: self.one(&self.ca_certificates, "files.ca-certificates")?,
+            ca_certificates: self.ca_certificates.as_ref().map(Path::absolute).transpose()?,
             certificates: self.one(&self.certificates, "files.certificates")?,
             private_key: self.one(&self.private_key, "files.private-key")?,
             crls: self.crls.iter().map(Path::absolute).collect::<Result<_, _>>()?,

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use peergate_host::log;
 use peergate_host::proxy::{Protocol, UpstreamProtocol};
 use peergate_host::run::{Settings, run};
+use peergate_policy::Endpoint;
 
 /// One listener by flags.
 #[derive(Args, Debug)]
@@ -18,9 +19,9 @@ pub(super) struct Run {
     /// The policy document; without it $VESPA_TLS_CONFIG_FILE names it
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Who is admitted: peers by the policy's `authorized-peers`
-    #[arg(long, value_enum, default_value_t = Endpoint::Peer)]
-    endpoint: Endpoint,
+    /// How clients are known
+    #[arg(long, value_enum, default_value_t = Kind::Peer)]
+    endpoint: Kind,
     /// What is forwarded
     #[arg(long, value_enum, default_value_t = Forwarded::Http)]
     protocol: Forwarded,
@@ -42,8 +43,13 @@ pub(super) struct Run {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Endpoint {
+enum Kind {
+    /// By certificate: the policy's `authorized-peers`
     Peer,
+    /// By certificate: the clients of its `data-plane`
+    Mtls,
+    /// By bearer token: the clients of its `data-plane`
+    Token,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -81,9 +87,13 @@ impl Run {
     }
 
     fn settings(self, policy: PathBuf) -> Settings {
-        let Endpoint::Peer = self.endpoint;
         Settings {
             policy,
+            endpoint: match self.endpoint {
+                Kind::Peer => Endpoint::Peer,
+                Kind::Mtls => Endpoint::Mtls,
+                Kind::Token => Endpoint::Token,
+            },
             protocol: match self.protocol {
                 Forwarded::Http => Protocol::Http,
                 Forwarded::Tcp => Protocol::Tcp,

@@ -26,7 +26,10 @@ impl Credentials {
     /// The first entry that cannot be used: a file that is unreadable, no PEM or open to others, a
     /// key that is encrypted or does not belong to the certificate, an authority that is no certificate.
     pub fn load(files: &RequiredFiles) -> Result<Self, CredentialsError> {
-        let authorities = authorities(Path::new(&files.ca_certificates))?;
+        let authorities = match &files.ca_certificates {
+            Some(path) => authorities(Path::new(path))?,
+            None => RootCertStore::empty(),
+        };
         let identity = identity(Path::new(&files.certificates), Path::new(&files.private_key))?;
         let mut revocation_lists = Vec::new();
         for path in files.crls.iter().map(Path::new) {
@@ -84,6 +87,8 @@ pub enum Fault {
     EncryptedKey,
     /// A key of a kind that TLS has no signature scheme for.
     UnusableKey,
+    /// A path that depends on where the process was started.
+    RelativePath,
     /// The certificate at this position (from 1) does not parse.
     BadCertificate(usize),
     /// The key belongs to another certificate.
@@ -95,9 +100,28 @@ pub enum Fault {
 
 impl fmt::Display for CredentialsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "`files.{}`: ", self.key)?;
-        let path = quoted(&self.path);
-        match &self.fault {
+        write!(formatter, "`files.{}`: {}", self.key, self.fault.about(&self.path))
+    }
+}
+
+impl std::error::Error for CredentialsError {}
+
+impl Fault {
+    /// The fault of a file, in words.
+    pub(super) fn about<'a>(&'a self, path: &'a Path) -> impl fmt::Display + 'a {
+        About { fault: self, path }
+    }
+}
+
+struct About<'a> {
+    fault: &'a Fault,
+    path: &'a Path,
+}
+
+impl fmt::Display for About<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = quoted(self.path);
+        match self.fault {
             Fault::File(error) => error.fmt(formatter),
             Fault::NotPem => write!(formatter, "{path} is not valid PEM; export it again"),
             Fault::NoCertificate => {
@@ -119,6 +143,7 @@ impl fmt::Display for CredentialsError {
             Fault::UnusableKey => {
                 write!(formatter, "{path} is no key that TLS can use; use ECDSA P-256, P-384, Ed25519 or RSA")
             }
+            Fault::RelativePath => write!(formatter, "{path} is a relative path; write an absolute one"),
             Fault::BadCertificate(position) => {
                 write!(formatter, "certificate {position} of {path} cannot be parsed; export it again")
             }
@@ -130,8 +155,6 @@ impl fmt::Display for CredentialsError {
         }
     }
 }
-
-impl std::error::Error for CredentialsError {}
 
 fn authorities(path: &Path) -> Result<RootCertStore, CredentialsError> {
     let mut store = RootCertStore::empty();

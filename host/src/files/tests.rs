@@ -59,7 +59,7 @@ impl Fixture {
     fn files(&self) -> RequiredFiles {
         let path = |name| self.path(name).to_str().expect("text").to_owned();
         RequiredFiles {
-            ca_certificates: path("ca.pem"),
+            ca_certificates: Some(path("ca.pem")),
             certificates: path("node.pem"),
             private_key: path("node.key"),
             crls: Vec::new(),
@@ -274,7 +274,7 @@ fn a_link_to_the_directory_counts_too() {
     fs::rename(fixture.path("ca.pem"), fixture.path("safe/ca.pem")).expect("moved");
     symlink("../safe", fixture.path("open/link")).expect("a link");
     let files = RequiredFiles {
-        ca_certificates: fixture.path("open/link/ca.pem").to_str().expect("text").to_owned(),
+        ca_certificates: Some(fixture.path("open/link/ca.pem").to_str().expect("text").to_owned()),
         ..fixture.files()
     };
     assert!(Credentials::load(&files).is_ok());

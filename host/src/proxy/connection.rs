@@ -5,9 +5,9 @@ use std::rc::Rc;
 use tokio::sync::watch;
 
 use super::activity::Activity;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Judge};
 use super::upstream::Upstream;
-use super::worker::{Protocol, Site};
+use super::worker::{Newest, Protocol};
 use super::{http, tcp};
 use crate::audit::Audit;
 use crate::tls::{Admission, Arrival, Lingering, Refusal, handshake};
@@ -22,12 +22,26 @@ pub(super) struct Shared {
 }
 
 /// Shakes hands and serves, or refuses so that the refusal is seen.
-pub(super) async fn serve(site: Rc<Site>, shared: Shared, arrival: Arrival, drain: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    newest: Rc<Newest>,
+    shared: Shared,
+    arrival: Arrival,
+    drain: watch::Receiver<bool>,
+) {
     let source = arrival.source;
+    let site = newest.site();
     match handshake(arrival, site.tls.clone(), Rc::clone(&site.worker)).await {
         Ok(admission) => {
-            shared.audit.connection(source, &admission.verdict);
-            admitted(site, shared, admission, drain).await;
+            let judge = match &admission.verdict {
+                Some(verdict) => {
+                    shared.audit.connection(source, verdict);
+                    Judge::Of(Rc::clone(&site.worker))
+                }
+                // A token revoked, or a certificate removed, is refused on open connections too.
+                None => Judge::Newest(newest),
+            };
+            drop(site);
+            admitted(judge, shared, admission, drain).await;
         }
         Err(Refusal::Denied(verdict, socket)) => {
             shared.audit.connection(source, &verdict);
@@ -44,22 +58,24 @@ pub(super) async fn serve(site: Rc<Site>, shared: Shared, arrival: Arrival, drai
     }
 }
 
-async fn admitted(site: Rc<Site>, shared: Shared, admission: Admission, drain: watch::Receiver<bool>) {
+async fn admitted(judge: Judge, shared: Shared, admission: Admission, drain: watch::Receiver<bool>) {
     let Shared { protocol, upstream, audit, .. } = shared;
     let Admission { stream, connection, .. } = admission;
     let source = connection.source;
-    match protocol {
-        Protocol::Tcp => {
+    match (protocol, judge) {
+        // INVARIANT: bytes are forwarded only of a peer that was judged.
+        (Protocol::Tcp, Judge::Newest(_)) => audit.fault(source, &"nobody judged the connection"),
+        (Protocol::Tcp, Judge::Of(worker)) => {
             // Nothing is left to ask the filter: an old policy's VM must not live as long as this connection.
-            drop(site);
+            drop(worker);
             if let Err(error) = tcp::serve(stream, &upstream).await {
                 audit.upstream(source, &error);
             }
         }
-        Protocol::Http => {
+        (Protocol::Http, judge) => {
             let h2 = stream.get_ref().1.alpn_protocol() == Some(http::H2);
             let exchange = Exchange {
-                worker: Rc::clone(&site.worker),
+                judge,
                 connection,
                 upstream,
                 activity: Activity::new(!h2),

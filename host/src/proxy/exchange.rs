@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Incoming};
 use tokio::task::spawn_local;
@@ -17,14 +17,33 @@ use super::body::{Answer, Filtered, ResponseBody, SharedStream};
 use super::headers::{self, RequestHead};
 use super::reply::{Dialect, Reply};
 use super::upstream::Upstream;
+use super::worker::Newest;
 use super::{hop, limits, request};
 use crate::audit::{Asked, Audit};
 use crate::wasm::{Connection, Outcome, Worker};
 
+/// Whose filter judges the requests of one connection.
+#[derive(Debug)]
+pub(super) enum Judge {
+    /// That which admitted the peer.
+    Of(Rc<Worker>),
+    /// That of the policy in use when the request comes.
+    Newest(Rc<Newest>),
+}
+
+impl Judge {
+    fn worker(&self) -> Rc<Worker> {
+        match self {
+            Self::Of(worker) => Rc::clone(worker),
+            Self::Newest(newest) => Rc::clone(&newest.site().worker),
+        }
+    }
+}
+
 /// What the requests of one connection share.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    pub(super) worker: Rc<Worker>,
+    pub(super) judge: Judge,
     pub(super) connection: Rc<Connection>,
     pub(super) upstream: Rc<Upstream>,
     pub(super) activity: Rc<Activity>,
@@ -46,7 +65,7 @@ impl Exchange {
     ) -> Result<Response<ResponseBody>, Infallible> {
         let in_flight = self.activity.request();
         let (parts, body) = request.into_parts();
-        let drainable = parts.version < Version::HTTP_2 && !parts.headers.contains_key(EXPECT);
+        let drainable = !parts.headers.contains_key(EXPECT);
         let response = match self.judge(parts, body.is_end_stream()) {
             Ok(judged) => self.forward(judged, body).await,
             Err(reply) => {
@@ -69,7 +88,7 @@ impl Exchange {
             dialect.error(bad.status())
         })?;
         let length = head.headers.get(CONTENT_LENGTH).cloned();
-        let mut stream = self.worker.open_stream(&self.connection);
+        let mut stream = self.judge.worker().open_stream(&self.connection);
         let outcome = stream.request_headers(head.to_pairs(), end_of_stream);
         let judged = match outcome {
             Outcome::Continue(pairs) => RequestHead::from_pairs(pairs, length).map_err(|error| {
@@ -146,9 +165,9 @@ impl Exchange {
     }
 }
 
-/// Reads the body of a refused HTTP/1 request to its end, within bounds: the client is still writing, and closing
-/// under it would reset the connection before it sees why. HTTP/2 resets the stream instead, and a client that
-/// waits for `100 Continue` never sends the body.
+/// Reads the body of a refused request to its end, within bounds: the client is still writing, and closing under it
+/// would reset the connection, or the stream in HTTP/2, before it sees why. A client that waits for `100 Continue` never
+/// sends the body.
 fn discard(mut body: Incoming) {
     if body.is_end_stream() {
         return;

@@ -1,6 +1,6 @@
 //! A worker: a thread with its own runtime, socket, VM and upstream connections.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustls::ServerConfig;
 use tokio::net::{TcpListener as Listener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -20,7 +19,7 @@ use super::connection::{self, Shared};
 use super::limits;
 use super::upstream::{Upstream, UpstreamProtocol};
 use crate::audit::Audit;
-use crate::tls::{Arrival, Lingering};
+use crate::tls::{Arrival, Lingering, Terms};
 use crate::wasm::{Filter, StartError, Worker};
 
 /// What is forwarded.
@@ -42,11 +41,12 @@ impl Protocol {
     }
 }
 
-/// Policy and credentials that were read together. Connections keep the one they were accepted under.
+/// Policy and credentials that were read together. A peer keeps the one it was admitted under; where nothing but
+/// requests is judged, each is by the newest.
 #[derive(Clone, Debug)]
 pub struct Generation {
-    /// Certificate, authorities, gate.
-    pub tls: Arc<ServerConfig>,
+    /// Certificate, and what clients are asked for.
+    pub tls: Terms,
     /// The compiled filter.
     pub filter: Filter,
     /// The plugin configuration for its VMs.
@@ -102,14 +102,24 @@ impl std::error::Error for WorkerError {}
 /// One generation in one worker.
 #[derive(Debug)]
 pub(super) struct Site {
-    pub(super) tls: Arc<ServerConfig>,
+    pub(super) tls: Terms,
     pub(super) worker: Rc<Worker>,
 }
 
 impl Site {
     fn start(generation: &Generation) -> Result<Rc<Self>, StartError> {
         let worker = Rc::new(Worker::start(&generation.filter, &generation.configuration)?);
-        Ok(Rc::new(Self { tls: Arc::clone(&generation.tls), worker }))
+        Ok(Rc::new(Self { tls: generation.tls.clone(), worker }))
+    }
+}
+
+/// The site of one worker that is in use now.
+#[derive(Debug)]
+pub(super) struct Newest(RefCell<Rc<Site>>);
+
+impl Newest {
+    pub(super) fn site(&self) -> Rc<Site> {
+        Rc::clone(&self.0.borrow())
     }
 }
 
@@ -163,8 +173,8 @@ async fn accept_until_drained(mut setup: Setup, listener: Listener, site: Rc<Sit
             accepted = listener.accept() => match accepted.and_then(|(socket, _)| arrival(socket, &ids)) {
                 Ok(arrival) => match Permit::take(&setup.connections) {
                     Some(permit) => {
-                        let (site, drain) = (Rc::clone(&sites.newest), sites.drain());
-                        let serving = connection::serve(site, shared.clone(), arrival, drain);
+                        let (newest, drain) = (Rc::clone(&sites.newest), sites.drain());
+                        let serving = connection::serve(newest, shared.clone(), arrival, drain);
                         spawn_local(async move {
                             serving.await;
                             drop(permit);
@@ -186,14 +196,14 @@ async fn accept_until_drained(mut setup: Setup, listener: Listener, site: Rc<Sit
 
 /// The generation that new connections get, and the drains of all that still have connections.
 struct Sites {
-    newest: Rc<Site>,
+    newest: Rc<Newest>,
     /// In order; the last one is that of `newest`.
     drains: Vec<watch::Sender<bool>>,
 }
 
 impl Sites {
     fn new(site: Rc<Site>) -> Self {
-        Self { newest: site, drains: vec![watch::Sender::new(false)] }
+        Self { newest: Rc::new(Newest(site.into())), drains: vec![watch::Sender::new(false)] }
     }
 
     /// Tells connections of the newest generation when to finish.
@@ -207,7 +217,7 @@ impl Sites {
     fn renew(&mut self, generation: Generation) -> Option<Generation> {
         match Site::start(&generation) {
             Ok(site) => {
-                self.newest = site;
+                self.newest.0.replace(site);
                 self.drains.retain(|drain| drain.receiver_count() > 0);
                 self.drains.push(watch::Sender::new(false));
                 let retired = self.drains.len().saturating_sub(limits::GENERATIONS);
@@ -327,14 +337,15 @@ mod tests {
         let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
         std::fs::write(path("ca.pem"), root.pem()).expect("written");
         let files = RequiredFiles {
-            ca_certificates: path("ca.pem"),
+            ca_certificates: Some(path("ca.pem")),
             certificates: path("node.pem"),
             private_key: path("node.key"),
             crls: Vec::new(),
         };
         let credentials = Credentials::load(&files).expect("credentials");
         Generation {
-            tls: tls::server_config(credentials, &[], &[], &[]).expect("a configuration"),
+            tls: tls::server_config(credentials, tls::Authentication::Peer, &[], &[], &[])
+                .expect("a configuration"),
             filter: Filter::embedded().expect("a filter"),
             configuration: r#"{"endpoint":"peer","policy":{}}"#.into(),
         }

@@ -5,9 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use peergate_policy::PolicyError;
+use peergate_policy::{Endpoint, PolicyError};
 
-use crate::files::{CredentialsError, FileError};
+use crate::files::{CredentialsError, FileError, InlineError};
 use crate::proxy::{Protocol, WorkerError};
 use crate::tls::TlsError;
 use crate::wasm::{FilterError, StartError};
@@ -26,6 +26,13 @@ pub enum RunError {
         /// What is wrong, and where.
         error: PolicyError,
     },
+    /// A client's certificate that the policy names by file.
+    Certificate {
+        /// The policy's file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        error: Box<InlineError>,
+    },
     /// A file the policy names.
     Credentials(CredentialsError),
     /// Ciphers, versions, authorities.
@@ -33,7 +40,14 @@ pub enum RunError {
     /// The filter's code.
     Filter(FilterError),
     /// The filter has no callback that could refuse what is forwarded.
-    Unguarded(Protocol),
+    Unguarded {
+        /// Who is judged.
+        endpoint: Endpoint,
+        /// What is forwarded.
+        protocol: Protocol,
+    },
+    /// Bytes for an endpoint of which only requests are judged.
+    NoRequests(Endpoint),
     /// The filter refused the policy.
     Start(StartError),
     /// The address.
@@ -58,10 +72,12 @@ impl RunError {
             Self::PolicyFile(_)
             | Self::PolicyEncoding(_)
             | Self::Policy { .. }
+            | Self::Certificate { .. }
             | Self::Credentials(_)
+            | Self::NoRequests(_)
             | Self::Tls(_)
             | Self::Filter(_)
-            | Self::Unguarded(_)
+            | Self::Unguarded { .. }
             | Self::Start(_) => 2,
             Self::Bind { .. } | Self::Worker(_) | Self::WorkerEnded | Self::Runtime(_) => 1,
         }
@@ -80,16 +96,15 @@ impl fmt::Display for RunError {
                 )
             }
             Self::Policy { path, error } => formatter.write_str(&error.in_file(path)),
+            Self::Certificate { path, error } => formatter.write_str(&error.in_file(path)),
             Self::Credentials(error) => error.fmt(formatter),
             Self::Tls(error) => error.fmt(formatter),
             Self::Filter(error) => error.fmt(formatter),
-            Self::Unguarded(Protocol::Tcp) => formatter.write_str(
-                "the filter cannot refuse connections: it exports neither `proxy_on_new_connection` nor \
-                 `proxy_on_downstream_data`; use another `--filter`, or `--protocol http`",
-            ),
-            Self::Unguarded(Protocol::Http) => formatter.write_str(
-                "the filter can refuse neither connections nor requests: it exports no `proxy_on_request_headers`; use \
-                 another `--filter`",
+            Self::Unguarded { endpoint, protocol } => formatter.write_str(unguarded(*endpoint, *protocol)),
+            Self::NoRequests(endpoint) => write!(
+                formatter,
+                "an endpoint of kind `{}` judges requests, and `--protocol tcp` has none; use `--protocol http`",
+                endpoint.as_str()
             ),
             Self::Start(error) => error.fmt(formatter),
             Self::Bind { address, error } => {
@@ -103,3 +118,19 @@ impl fmt::Display for RunError {
 }
 
 impl std::error::Error for RunError {}
+
+fn unguarded(endpoint: Endpoint, protocol: Protocol) -> &'static str {
+    match (endpoint, protocol) {
+        (Endpoint::Peer, Protocol::Tcp) => {
+            "the filter cannot refuse connections: it exports neither `proxy_on_new_connection` nor \
+             `proxy_on_downstream_data`; use another `--filter`, or `--protocol http`"
+        }
+        (Endpoint::Peer, Protocol::Http) => {
+            "the filter can refuse neither connections nor requests: it exports no `proxy_on_request_headers`; use \
+             another `--filter`"
+        }
+        (Endpoint::Mtls | Endpoint::Token, _) => {
+            "the filter cannot refuse requests: it exports no `proxy_on_request_headers`; use another `--filter`"
+        }
+    }
+}

@@ -11,7 +11,9 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::CertificateRevocationListDer;
 
+use super::authentication::{Authentication, Terms};
 use super::gate::Gate;
+use super::possession::Possession;
 use crate::files::Credentials;
 
 /// Why no TLS configuration comes of a policy and its credentials.
@@ -48,7 +50,7 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// TLS 1.2 and 1.3, a client certificate required, the filter asked once its possession is proven.
+/// TLS 1.2 and 1.3, and of the client what `authentication` says.
 ///
 /// `accepted_ciphers` (IANA names) and `accepted_protocols` (`TLSv1.2`, `TLSv1.3`) restrict when they are not empty;
 /// names that are not supported are skipped, as Vespa does, as long as one is left.
@@ -57,25 +59,34 @@ impl std::error::Error for TlsError {}
 /// Nothing supported is left, or the credentials cannot serve a listener.
 pub fn server_config(
     credentials: Credentials,
+    authentication: Authentication,
     accepted_ciphers: &[String],
     accepted_protocols: &[String],
     alpn: &[&[u8]],
-) -> Result<Arc<ServerConfig>, TlsError> {
+) -> Result<Terms, TlsError> {
     let provider = Arc::new(provider(accepted_ciphers)?);
-    let verifier =
-        chain_verifier(credentials.authorities, credentials.revocation_lists, Arc::clone(&provider))
-            .map_err(TlsError::Verifier)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(accepted_protocols)?)
-        .map_err(|_| TlsError::Inconsistent)?
-        .with_client_cert_verifier(Arc::new(Gate::new(verifier)))
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.identity)));
+        .map_err(|_| TlsError::Inconsistent)?;
+    let Credentials { identity, authorities, revocation_lists } = credentials;
+    let verifier = match authentication {
+        Authentication::Peer | Authentication::Trusted => {
+            Some(chain_verifier(authorities, revocation_lists, provider).map_err(TlsError::Verifier)?)
+        }
+        Authentication::Pinned => Some(Arc::new(Possession::new(provider)) as Arc<dyn ClientCertVerifier>),
+        Authentication::Nothing => None,
+    };
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(Arc::new(Gate::new(verifier, authentication))),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
     // INVARIANT: no resumption and no early data. A resumed session skips the verifier, and with it the filter.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Arc::new(config))
+    Ok(Terms::new(config, authentication))
 }
 
 /// Certificate required, chain to an authority. With revocation lists, what no current list covers is refused.

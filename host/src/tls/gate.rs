@@ -15,9 +15,10 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+use super::authentication::Authentication;
 use crate::wasm::{Connection, PeerCertificate, Tls, Verdict, Worker};
 
-/// A handshake in progress: what the filter is told, and what it said.
+/// A handshake in progress: what the filter is told, what it said, and what was proven.
 #[derive(Debug)]
 pub(super) struct Handshake {
     pub(super) id: u64,
@@ -26,8 +27,10 @@ pub(super) struct Handshake {
     pub(super) server_name: Option<String>,
     pub(super) alpn: Option<String>,
     pub(super) worker: Rc<Worker>,
-    /// The leaf whose chain was verified in this handshake.
+    /// The leaf that passed the certificate step of this handshake.
     pub(super) verified: RefCell<Option<Vec<u8>>>,
+    /// The leaf whose key the peer has, where only requests are judged.
+    pub(super) proven: RefCell<Option<PeerCertificate>>,
     pub(super) judged: RefCell<Option<(Rc<Connection>, Verdict)>>,
 }
 
@@ -41,24 +44,43 @@ pub(super) async fn polled<F: Future>(handshake: &Rc<Handshake>, future: F) -> F
     .await
 }
 
-/// Verifies chains as webpki does, then asks the filter.
+/// Verifies certificates as `verifier` does, then asks the filter about peers; of other clients it keeps what they have
+/// proven, for the requests that the filter is asked about.
 ///
 /// The filter is asked in the *signature* step, after the peer proved that it has the key. In the certificate step
 /// whoever holds a copy of a public certificate could probe the policy.
 #[derive(Debug)]
 pub(super) struct Gate {
-    chain: Arc<dyn ClientCertVerifier>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    authentication: Authentication,
 }
 
 impl Gate {
-    pub(super) fn new(chain: Arc<dyn ClientCertVerifier>) -> Self {
-        Self { chain }
+    pub(super) fn new(verifier: Arc<dyn ClientCertVerifier>, authentication: Authentication) -> Self {
+        Self { verifier, authentication }
+    }
+
+    /// Fails closed: no handshake laid down, another leaf than the verified one, and every verdict but "allow" refuse.
+    fn possessed(&self, cert: &CertificateDer<'_>, version: &'static str) -> Result<(), Error> {
+        let handshake = current().ok_or(REFUSED)?;
+        if handshake.verified.borrow().as_deref() != Some(cert.as_ref()) {
+            return Err(REFUSED);
+        }
+        match self.authentication {
+            Authentication::Peer => ask_filter(&handshake, cert, version),
+            Authentication::Trusted | Authentication::Pinned => {
+                handshake.proven.replace(Some(PeerCertificate::from_der(cert)));
+                Ok(())
+            }
+            // Nothing was asked of this client, so there is nothing to believe.
+            Authentication::Nothing => Err(REFUSED),
+        }
     }
 }
 
 impl ClientCertVerifier for Gate {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        self.verifier.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -67,7 +89,7 @@ impl ClientCertVerifier for Gate {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self.verifier.verify_client_cert(end_entity, intermediates, now)?;
         let handshake = current().ok_or(REFUSED)?;
         handshake.verified.replace(Some(end_entity.to_vec()));
         Ok(verified)
@@ -79,8 +101,8 @@ impl ClientCertVerifier for Gate {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let valid = self.chain.verify_tls12_signature(message, cert, signed)?;
-        ask_filter(cert, "TLSv1.2")?;
+        let valid = self.verifier.verify_tls12_signature(message, cert, signed)?;
+        self.possessed(cert, "TLSv1.2")?;
         Ok(valid)
     }
 
@@ -90,22 +112,17 @@ impl ClientCertVerifier for Gate {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let valid = self.chain.verify_tls13_signature(message, cert, signed)?;
-        ask_filter(cert, "TLSv1.3")?;
+        let valid = self.verifier.verify_tls13_signature(message, cert, signed)?;
+        self.possessed(cert, "TLSv1.3")?;
         Ok(valid)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.verifier.supported_verify_schemes()
     }
 }
 
-/// Fails closed: no handshake laid down, another leaf than the verified one, and every verdict but "allow" refuse.
-fn ask_filter(cert: &CertificateDer<'_>, version: &'static str) -> Result<(), Error> {
-    let handshake = current().ok_or(REFUSED)?;
-    if handshake.verified.borrow().as_deref() != Some(cert.as_ref()) {
-        return Err(REFUSED);
-    }
+fn ask_filter(handshake: &Handshake, cert: &CertificateDer<'_>, version: &'static str) -> Result<(), Error> {
     let tls = Tls {
         version,
         server_name: handshake.server_name.clone(),

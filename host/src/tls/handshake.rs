@@ -3,18 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use rustls::ServerConfig;
+use rustls::ProtocolVersion;
 use rustls::server::{Acceptor, ClientHello};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::authentication::{Authentication, Terms};
 use super::gate::{Handshake, polled};
 use crate::proxy::limits;
-use crate::wasm::{Connection, Verdict, Worker};
+use crate::wasm::{Connection, PeerCertificate, Tls, Verdict, Worker};
 
 /// A socket as it was accepted.
 #[derive(Debug)]
@@ -29,15 +29,15 @@ pub struct Arrival {
     pub destination: SocketAddr,
 }
 
-/// A peer the filter admitted.
+/// A client that may speak: a peer the filter admitted, or one whose requests it will judge.
 #[derive(Debug)]
 pub struct Admission {
     /// The encrypted stream.
     pub stream: TlsStream<TcpStream>,
-    /// What was judged; requests on this stream are judged with the same.
+    /// Requests on this stream are judged with it.
     pub connection: Rc<Connection>,
-    /// The filter's answer.
-    pub verdict: Verdict,
+    /// The filter's answer about a peer.
+    pub verdict: Option<Verdict>,
 }
 
 /// A handshake that came to nothing. Where the client may still be writing, its socket wants to linger.
@@ -56,23 +56,15 @@ pub enum Refusal {
 /// Shakes hands within [`limits::HANDSHAKE`], the filter of `worker` judging.
 ///
 /// # Errors
-/// Everything but a finished handshake whose peer the filter admitted.
-pub async fn handshake(
-    arrival: Arrival,
-    config: Arc<ServerConfig>,
-    worker: Rc<Worker>,
-) -> Result<Admission, Refusal> {
-    match timeout(limits::HANDSHAKE, unlimited(arrival, config, worker)).await {
+/// Everything but a finished handshake of a client that showed what it was asked for, and of a peer the filter admitted.
+pub async fn handshake(arrival: Arrival, terms: Terms, worker: Rc<Worker>) -> Result<Admission, Refusal> {
+    match timeout(limits::HANDSHAKE, unlimited(arrival, terms, worker)).await {
         Ok(result) => result,
         Err(_) => Err(Refusal::TimedOut),
     }
 }
 
-async fn unlimited(
-    arrival: Arrival,
-    config: Arc<ServerConfig>,
-    worker: Rc<Worker>,
-) -> Result<Admission, Refusal> {
+async fn unlimited(arrival: Arrival, terms: Terms, worker: Rc<Worker>) -> Result<Admission, Refusal> {
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), arrival.socket);
     let start = match (&mut acceptor).await {
         Ok(start) => start,
@@ -85,26 +77,66 @@ async fn unlimited(
         source: arrival.source,
         destination: arrival.destination,
         server_name: hello.server_name().map(str::to_owned),
-        alpn: negotiated(&config.alpn_protocols, &hello),
+        alpn: negotiated(&terms.config.alpn_protocols, &hello),
         worker,
         verified: None.into(),
+        proven: None.into(),
         judged: None.into(),
     });
-    let result = polled(&handshake, start.into_stream(config).into_fallible()).await;
-    let judged = handshake.judged.take();
-    match (result, judged) {
-        (Ok(stream), Some((connection, verdict))) if verdict.allow => {
-            Ok(Admission { stream, connection, verdict })
-        }
-        (Ok(stream), Some((_, verdict))) => Err(Refusal::Denied(verdict, stream.into_inner().0)),
-        // INVARIANT: a handshake in which the filter was never asked admits nobody.
-        (Ok(stream), None) => {
-            let error = io::Error::other("the filter was not asked");
-            Err(Refusal::Failed(error, Some(stream.into_inner().0)))
-        }
-        (Err((_, socket)), Some((_, verdict))) if !verdict.allow => Err(Refusal::Denied(verdict, socket)),
-        (Err((error, socket)), _) => Err(Refusal::Failed(error, Some(socket))),
+    match polled(&handshake, start.into_stream(terms.config).into_fallible()).await {
+        Ok(stream) => admit(terms.authentication, &handshake, stream),
+        Err((error, socket)) => Err(match handshake.judged.take() {
+            Some((_, verdict)) if !verdict.allow => Refusal::Denied(verdict, socket),
+            _ => Refusal::Failed(error, Some(socket)),
+        }),
     }
+}
+
+/// INVARIANT: a handshake in which the filter was not asked about a peer, or a client did not prove what it had to,
+/// admits nobody.
+fn admit(
+    authentication: Authentication,
+    handshake: &Handshake,
+    stream: TlsStream<TcpStream>,
+) -> Result<Admission, Refusal> {
+    let fail = |stream: TlsStream<TcpStream>, why| {
+        Err(Refusal::Failed(io::Error::other(why), Some(stream.into_inner().0)))
+    };
+    match (authentication, handshake.judged.take(), handshake.proven.take()) {
+        (Authentication::Peer, Some((connection, verdict)), _) if verdict.allow => {
+            Ok(Admission { stream, connection, verdict: Some(verdict) })
+        }
+        (Authentication::Peer, Some((_, verdict)), _) => Err(Refusal::Denied(verdict, stream.into_inner().0)),
+        (Authentication::Peer, None, _) => fail(stream, "the filter was not asked"),
+        (Authentication::Trusted | Authentication::Pinned, _, None) => {
+            fail(stream, "no certificate was proven")
+        }
+        (Authentication::Trusted, _, peer @ Some(_)) => Ok(unjudged(handshake, stream, peer, true)),
+        (Authentication::Pinned, _, peer @ Some(_)) => Ok(unjudged(handshake, stream, peer, false)),
+        (Authentication::Nothing, ..) => Ok(unjudged(handshake, stream, None, false)),
+    }
+}
+
+/// A client whose requests are judged, and nothing before them.
+fn unjudged(
+    handshake: &Handshake,
+    stream: TlsStream<TcpStream>,
+    peer: Option<PeerCertificate>,
+    chain_verified: bool,
+) -> Admission {
+    let session = stream.get_ref().1;
+    let tls = Tls {
+        version: match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        },
+        server_name: handshake.server_name.clone(),
+        alpn: session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
+        peer,
+        chain_verified,
+    };
+    let connection = Connection::new(handshake.id, handshake.source, handshake.destination, Some(tls));
+    Admission { stream, connection: Rc::new(connection), verdict: None }
 }
 
 /// What rustls is going to choose: our first protocol that the client offers (RFC 7301 section 3.2). It is needed

@@ -13,6 +13,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
+use super::authentication::Authentication;
 use super::config::{TlsError, server_config};
 use super::gate::Gate;
 use crate::files::Credentials;
@@ -27,7 +28,7 @@ fn credentials() -> Credentials {
     fs::write(&authorities, root.pem()).expect("written");
     let text = |path: &std::path::Path| path.to_str().expect("text").to_owned();
     let files = RequiredFiles {
-        ca_certificates: text(&authorities),
+        ca_certificates: Some(text(&authorities)),
         certificates: text(&certificates),
         private_key: text(&key),
         crls: Vec::new(),
@@ -37,7 +38,8 @@ fn credentials() -> Credentials {
 
 fn config(ciphers: &[&str], protocols: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    server_config(credentials(), &owned(ciphers), &owned(protocols), &[b"h2"])
+    server_config(credentials(), Authentication::Peer, &owned(ciphers), &owned(protocols), &[b"h2"])
+        .map(|terms| terms.config)
 }
 
 fn suites(ciphers: &[&str], protocols: &[&str]) -> Vec<String> {
@@ -47,10 +49,15 @@ fn suites(ciphers: &[&str], protocols: &[&str]) -> Vec<String> {
 
 #[test]
 fn nothing_is_resumed_and_nothing_comes_early() {
-    let config = config(&[], &[]).expect("a configuration");
-    assert!(!config.session_storage.can_cache());
-    assert!(!config.ticketer.enabled());
-    assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
+    for authentication in
+        [Authentication::Peer, Authentication::Trusted, Authentication::Pinned, Authentication::Nothing]
+    {
+        let config =
+            server_config(credentials(), authentication, &[], &[], &[]).expect("a configuration").config;
+        assert!(!config.session_storage.can_cache(), "{authentication:?}");
+        assert!(!config.ticketer.enabled());
+        assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
+    }
 }
 
 #[test]
@@ -77,7 +84,8 @@ fn a_good_certificate_outside_a_handshake_is_refused() {
     let leaf = root.issue(&Leaf::new().cn("node")).expect("a leaf");
     let chain = chain_verifier(root.der(), None);
     assert!(chain.verify_client_cert(leaf.leaf(), &[], UnixTime::now()).is_ok());
-    let refused = Gate::new(chain).verify_client_cert(leaf.leaf(), &[], UnixTime::now());
+    let refused =
+        Gate::new(chain, Authentication::Peer).verify_client_cert(leaf.leaf(), &[], UnixTime::now());
     assert_eq!(
         refused.expect_err("no handshake"),
         Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)

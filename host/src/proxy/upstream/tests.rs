@@ -14,7 +14,7 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::audit::Audit;
 use crate::proxy::activity::Activity;
-use crate::proxy::exchange::Exchange;
+use crate::proxy::exchange::{Exchange, Judge};
 use crate::proxy::http;
 use crate::wasm::{Connection, Filter, Worker};
 
@@ -48,7 +48,7 @@ fn worker() -> Rc<Worker> {
 async fn peer(upstream: &Rc<Upstream>, drain: watch::Receiver<bool>) -> http2::SendRequest<Empty<Bytes>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let exchange = Exchange {
-        worker: worker(),
+        judge: Judge::Of(worker()),
         connection: Rc::new(Connection::new(1, address, address, None)),
         upstream: Rc::clone(upstream),
         activity: Activity::new(false),
