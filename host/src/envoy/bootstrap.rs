@@ -16,7 +16,8 @@ pub struct Bootstrap {
     pub listeners: Vec<Listener>,
 }
 
-/// One mTLS listener with the filter in front of an upstream.
+/// One TLS listener with the filter in front of an upstream. What it asks of its clients in the handshake follows from the
+/// kind of endpoint in [`Listener::configuration`], so that the two cannot disagree.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// Its name, also that of its upstream cluster.
@@ -52,6 +53,17 @@ pub enum Identity {
     Property,
     /// Filter state `peergate.pem`, which set_filter_state writes: HTTP in any Envoy, TCP from 1.37 on.
     FilterState,
+}
+
+/// What a listener asks of its clients in the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientCertificate {
+    /// One that the authorities vouch for.
+    Verified,
+    /// Any whose key the client has: the filter knows the certificate itself, and refuses others with 403.
+    Pinned,
+    /// None: the filter looks at bearer tokens.
+    None,
 }
 
 /// The server side of TLS.
@@ -101,8 +113,17 @@ impl Listener {
         json!({
             "name": self.name,
             "address": address(LOCALHOST),
-            "filter_chains": [{"transport_socket": self.tls.to_json(self.protocol), "filters": filters}],
+            "filter_chains": [{"transport_socket": self.tls.to_json(self.protocol, self.client_certificate()), "filters": filters}],
         })
+    }
+
+    fn client_certificate(&self) -> ClientCertificate {
+        let any = self.configuration["policy"]["data-plane"]["trusted-certificates"] == "any";
+        match self.configuration["endpoint"].as_str() {
+            Some("token") => ClientCertificate::None,
+            Some("mtls") if !any => ClientCertificate::Pinned,
+            _ => ClientCertificate::Verified,
+        }
     }
 
     fn connection_manager(&self, filter: &Path) -> Value {
@@ -192,26 +213,39 @@ impl Listener {
 }
 
 impl ServerTls {
-    fn to_json(&self, protocol: Protocol) -> Value {
-        let mut validation = json!({"trusted_ca": {"filename": self.ca}});
-        if self.accept_untrusted {
-            validation["trust_chain_verification"] = json!("ACCEPT_UNTRUSTED");
-        }
+    fn to_json(&self, protocol: Protocol, clients: ClientCertificate) -> Value {
         let certificate = json!({
             "certificate_chain": {"filename": self.certificate},
             "private_key": {"filename": self.key},
         });
-        let mut common = json!({"tls_certificates": [certificate], "validation_context": validation});
+        let mut common = json!({"tls_certificates": [certificate]});
+        if let Some(validation) = self.validation(clients) {
+            common["validation_context"] = validation;
+        }
         if protocol == Protocol::Http {
             common["alpn_protocols"] = json!(["h2", "http/1.1"]);
         }
         typed_socket(json!({
-            "require_client_certificate": true,
+            "require_client_certificate": clients != ClientCertificate::None,
             // A resumed session skips the verification of the certificate.
             "disable_stateless_session_resumption": true,
             "disable_stateful_session_resumption": true,
             "common_tls_context": common,
         }))
+    }
+
+    fn validation(&self, clients: ClientCertificate) -> Option<Value> {
+        let mut validation = match clients {
+            ClientCertificate::Verified => json!({"trusted_ca": {"filename": self.ca}}),
+            // Without authorities: Envoy would name them to its clients, and Go's then hold back every certificate that
+            // is not of one of them. With no certificate at all the handshake succeeds, and the filter refuses.
+            ClientCertificate::Pinned => json!({}),
+            ClientCertificate::None => return None,
+        };
+        if self.accept_untrusted || clients == ClientCertificate::Pinned {
+            validation["trust_chain_verification"] = json!("ACCEPT_UNTRUSTED");
+        }
+        Some(validation)
     }
 }
 
@@ -263,6 +297,10 @@ mod tests {
     use super::*;
 
     fn listener(protocol: Protocol, identity: Identity) -> Value {
+        endpoint(protocol, identity, json!({"endpoint": "peer"}))
+    }
+
+    fn endpoint(protocol: Protocol, identity: Identity, configuration: Value) -> Value {
         let tls = ServerTls {
             certificate: "server.pem".into(),
             key: "server.key".into(),
@@ -273,7 +311,7 @@ mod tests {
             name: "one".to_owned(),
             protocol,
             tls,
-            configuration: json!({"endpoint": "peer"}),
+            configuration,
             identity,
             upstream: Some(LOCALHOST),
             vm_id: None,
@@ -302,5 +340,26 @@ mod tests {
             .map(|filter| filter["name"].clone())
             .collect();
         assert_eq!(names, ["peer_certificate", "peergate", "router"]);
+    }
+
+    #[test]
+    fn what_clients_are_asked_follows_from_the_endpoint() {
+        let untrusted = json!({"trust_chain_verification": "ACCEPT_UNTRUSTED"});
+        let trusted = json!({"trusted_ca": {"filename": "ca.pem"}});
+        let any = json!({"data-plane": {"trusted-certificates": "any"}});
+        for (configuration, required, validation) in [
+            (json!({"endpoint": "peer"}), true, &trusted),
+            (json!({"authorized-peers": []}), true, &trusted),
+            (json!({"endpoint": "mtls", "policy": any}), true, &trusted),
+            (json!({"endpoint": "mtls", "policy": {"data-plane": {}}}), true, &untrusted),
+            (json!({"endpoint": "token", "policy": any}), false, &Value::Null),
+        ] {
+            let bootstrap = endpoint(Protocol::Http, Identity::Property, configuration.clone());
+            let socket = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config";
+            let tls = bootstrap.pointer(socket).expect("the TLS context");
+            assert_eq!(tls["require_client_certificate"], required, "{configuration}");
+            assert_eq!(&tls["common_tls_context"]["validation_context"], validation, "{configuration}");
+            assert_eq!(tls["disable_stateless_session_resumption"], true);
+        }
     }
 }
