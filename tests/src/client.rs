@@ -60,9 +60,30 @@ impl Client {
         ca: &CertificateDer<'static>,
         credential: &Credential,
     ) -> io::Result<Self> {
+        Self::connect_unchecked_with(address, ca, credential, rustls::DEFAULT_VERSIONS)
+    }
+
+    /// Like [`Self::connect_unchecked`] with TLS 1.2 only.
+    ///
+    /// # Errors
+    /// The connection or the handshake fails.
+    pub fn connect_unchecked_tls12(
+        address: SocketAddr,
+        ca: &CertificateDer<'static>,
+        credential: &Credential,
+    ) -> io::Result<Self> {
+        Self::connect_unchecked_with(address, ca, credential, &[&version::TLS12])
+    }
+
+    fn connect_unchecked_with(
+        address: SocketAddr,
+        ca: &CertificateDer<'static>,
+        credential: &Credential,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> io::Result<Self> {
         let key = any_supported_type(&credential.key()).map_err(io::Error::other)?;
         let pair = SingleCertAndKey::from(CertifiedKey::new(credential.chain.clone(), key));
-        let config = client_config(ca, rustls::DEFAULT_VERSIONS)?.with_client_cert_resolver(Arc::new(pair));
+        let config = client_config(ca, versions)?.with_client_cert_resolver(Arc::new(pair));
         Self::handshake(address, config)
     }
 

@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use peergate_host::pki::{Credential, Leaf};
 use peergate_policy::token::Derivation;
 use peergate_tests::{
     client::{Client, alert},
-    commands::{Curl, Finished, GET, curl, openssl, peergate, run, s_client},
-    host::{Host, Start},
+    commands::{Curl, Finished, GET, curl, openssl, payload, peergate, run, s_client},
+    host::{Host, Start, write_policy},
     pki::{Peer, Pki},
     policies::vespa_example,
     upstream::Upstream,
@@ -184,10 +185,12 @@ fn a_pinned_certificate_without_its_key_is_nothing() {
     for stolen in [&reader, &unknown] {
         let mut thief = stolen.credential.clone();
         thief.replace_key(&writer.credential);
-        let refused = Client::connect_unchecked(endpoint.host.address, endpoint.pki.ca(), &thief)
-            .and_then(|mut client| client.get("/"))
-            .expect_err("no key, no answer");
-        assert_eq!(alert(&refused), Some(AlertDescription::DecryptError), "{refused}");
+        for connect in [Client::connect_unchecked, Client::connect_unchecked_tls12] {
+            let refused = connect(endpoint.host.address, endpoint.pki.ca(), &thief)
+                .and_then(|mut client| client.get("/"))
+                .expect_err("no key, no answer");
+            assert_eq!(alert(&refused), Some(AlertDescription::DecryptError), "{refused}");
+        }
     }
     assert!(endpoint.upstream.requests().is_empty());
 }
@@ -200,7 +203,9 @@ fn a_certificate_of_version_1_is_pinned_by_tls_1_3_and_refused_by_name_in_tls_1_
     openssl(directory, "ecparam -name prime256v1 -genkey -noout -out v1.key");
     openssl(directory, "req -new -key v1.key -subj /CN=v1 -out v1.csr");
     openssl(directory, "x509 -req -in v1.csr -signkey v1.key -days 2 -out v1.pem");
-    let text = run(peergate_openssl(&pki).args(["x509", "-in", "v1.pem", "-noout", "-text"]), b"").stdout;
+    let mut show = Command::new("openssl");
+    show.arg("x509").arg("-in").arg(pki.file("v1.pem")).args(["-noout", "-text"]);
+    let text = run(&mut show, b"").stdout;
     assert!(text.contains("Version: 1 (0x0)"), "{text}");
     let old = Peer { chain: pki.file("v1.pem"), key: pki.file("v1.key"), ..self_signed(&pki, &Leaf::new()) };
     let policy = data_plane(&[certificate_client("old", &["read"], &old)]);
@@ -210,13 +215,6 @@ fn a_certificate_of_version_1_is_pinned_by_tls_1_3_and_refused_by_name_in_tls_1_
     let refused = endpoint.s_client(Some(&old), &["-tls1_2"]);
     assert_eq!(refused.alert(), Some(CERTIFICATE_UNKNOWN), "{}", refused.output());
     endpoint.wait_for_log("UnsupportedCertVersion");
-}
-
-/// `openssl` in the directory of `pki`.
-fn peergate_openssl(pki: &Pki) -> std::process::Command {
-    let mut command = std::process::Command::new("openssl");
-    command.current_dir(pki.directory());
-    command
 }
 
 #[test]
@@ -236,6 +234,56 @@ fn any_certificate_of_the_ca_reads_and_writes_where_the_policy_says_so() {
     assert_eq!(endpoint.s_client(None, &["-tls1_3"]).alert(), Some(CERTIFICATE_REQUIRED));
     let refused = endpoint.s_client(Some(&expired), &["-tls1_3"]);
     assert!(refused.alert().is_some() && refused.status().is_none(), "{}", refused.output());
+}
+
+/// A certificate that was taken without a chain is not a certificate of the CA later on.
+#[test]
+fn a_pinned_certificate_is_not_taken_for_one_of_the_ca() {
+    let (endpoint, reader, _) = pinned();
+    let connect = || Client::connect(endpoint.host.address, endpoint.pki.ca(), Some(&reader.credential));
+    let mut open = connect().expect("a connection");
+    assert_eq!(open.get("/").expect("an answer").status(), 200);
+    let mut policy = data_plane(&[certificate_client("reader", &["read"], &reader)]);
+    policy["data-plane"]["trusted-certificates"] = json!("any");
+    endpoint.change(&policy);
+    wait::until("the chain is asked for", || open.get("/").expect("an answer").status() == 403);
+    endpoint.wait_for_log("chain-not-verified");
+}
+
+/// A client that still writes must learn that there is no use in it.
+#[test]
+fn a_refused_upload_is_answered() {
+    let endpoint = Endpoint::token(&tokens());
+    for (version, number) in VERSIONS.into_iter().zip(["2", "2", "1.1"]) {
+        for size in [2, 3_000_000] {
+            let body = format!("@{}", payload(&endpoint.pki, size).display());
+            for _ in 0..10 {
+                let arguments = [version, &["--header", "Expect:", "--data-binary", &body]].concat();
+                let answer = endpoint.with_token(READ_TOKEN, "/document/v1/", &arguments);
+                assert_eq!((answer.status, answer.version.as_str()), (403, number), "{size} {answer:?}");
+            }
+        }
+    }
+    assert!(endpoint.upstream.requests().is_empty());
+}
+
+/// Connections to these endpoints are not judged, so requests must be.
+#[test]
+fn a_filter_that_cannot_refuse_requests_does_not_start() {
+    let (pki, upstream) = (Pki::new(), Upstream::http());
+    let wasm = wat::parse_str(
+        r#"(module (memory (export "memory") 1) (func (export "proxy_abi_version_0_2_1"))
+            (func (export "proxy_on_context_create") (param i32 i32))
+            (func (export "proxy_on_new_connection") (param i32) (result i32) i32.const 0))"#,
+    );
+    fs::write(pki.file("weak.wasm"), wasm.expect("a module")).expect("the filter");
+    let policy = write_policy(&pki, &data_plane(&[]));
+    for kind in ["mtls", "token"] {
+        let start = Start::endpoint(kind, &policy, upstream.address).filter(&pki.file("weak.wasm"));
+        let finished = run(&mut start.command(), b"");
+        assert_eq!(finished.code, Some(2), "{kind}: {}", finished.stderr);
+        assert!(finished.stderr.contains("the filter cannot refuse requests"), "{}", finished.stderr);
+    }
 }
 
 #[test]
@@ -332,6 +380,7 @@ fn no_log_has_a_token() {
     endpoint.with_token(READ_TOKEN, "/last", &[]);
     endpoint.wait_for_log("path=/last");
     let log = endpoint.host.log();
+    assert!(log.contains("TRACE") && !log.contains("lines lost"), "not everything was logged");
     for token in [READ_TOKEN, OLD_TOKEN, UNKNOWN_TOKEN].into_iter().flat_map(halves) {
         assert!(!log.contains(token), "{token}");
     }
