@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use peergate_policy::Endpoint;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -59,6 +59,7 @@ async fn serve(settings: &Settings) -> Result<(), RunError> {
     // Before the first line that says we are ready: whoever reads it may send a signal at once.
     let mut signals = Signals::catch().map_err(RunError::Runtime)?;
     raise_descriptor_limit();
+    forbid_core_dumps().map_err(RunError::Runtime)?;
     let generation = generation::load(settings)?;
     let (orders, _) = watch::channel(Orders { generation, draining: false });
     let (address, mut ended) = start_workers(settings, &orders)?;
@@ -89,6 +90,13 @@ fn raise_descriptor_limit() {
     if let Err(error) = raised {
         warn!(%error, "the limit on open files stays as it is");
     }
+}
+
+/// A core dump would hold the private key and the tokens of requests under way. Not dumpable also means that no other
+/// process of the same user may read this one's memory (`prctl(2)`, `PR_SET_DUMPABLE`).
+fn forbid_core_dumps() -> std::io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Starts all workers and waits until each accepts. The receiver gets a message, or ends, when workers end.

@@ -120,6 +120,11 @@ impl Start {
 }
 
 impl Host {
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Makes it read policy and files again, and waits until it says how that went.
     ///
     /// # Panics

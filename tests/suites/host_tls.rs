@@ -484,3 +484,12 @@ fn faulty_filter(pki: &Pki) -> PathBuf {
     fs::write(&path, wasm).expect("the filter");
     path
 }
+
+/// A dump would hold the private key.
+#[test]
+fn the_host_leaves_no_core_dump() {
+    let gate = Gate::http();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", gate.host.pid())).expect("the limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("the limit");
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+}
