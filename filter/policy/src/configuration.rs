@@ -1,5 +1,8 @@
 //! What a proxy hands to the filter: a policy and the kind of endpoint it protects.
 
+use std::fmt;
+use std::str::FromStr;
+
 use crate::document;
 use crate::error::{Fault, PolicyError, PolicyErrorKind};
 use crate::json::Node;
@@ -27,7 +30,8 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    const WORDS: &'static [&'static str] = &["peer", "mtls", "token"];
+    /// All words, in the order of the kinds.
+    pub const WORDS: &'static [&'static str] = &["peer", "mtls", "token"];
     const VALUES: &'static [Self] = &[Self::Peer, Self::Mtls, Self::Token];
 
     /// The word of the configuration and the command line.
@@ -37,6 +41,26 @@ impl Endpoint {
             Self::Mtls => "mtls",
             Self::Token => "token",
         }
+    }
+}
+
+/// No kind of endpoint has this word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EndpointError;
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "expected one of `{}`", Endpoint::WORDS.join("`, `"))
+    }
+}
+
+impl std::error::Error for EndpointError {}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(word: &str) -> Result<Self, EndpointError> {
+        Self::VALUES.iter().copied().find(|endpoint| endpoint.as_str() == word).ok_or(EndpointError)
     }
 }
 
@@ -61,17 +85,6 @@ impl Configuration {
             .and_then(|()| Node::document(policy))
             .and_then(|node| Self::new(endpoint, Vec::new(), node))
             .map_err(|fault| PolicyError::new(policy, fault))
-    }
-
-    /// An endpoint of this kind that serves every authority, by a bare policy. Errors have their place in the policy.
-    ///
-    /// # Errors
-    /// As [`Policy::parse`], and a policy that such an endpoint cannot be judged by.
-    pub fn of_policy(endpoint: Endpoint, text: &str) -> Result<Self, PolicyError> {
-        document::check_size(text)
-            .and_then(|()| Node::document(text))
-            .and_then(|node| Self::new(endpoint, Vec::new(), node))
-            .map_err(|fault| PolicyError::new(text, fault))
     }
 
     /// A data-plane policy judged as `peer` would admit everyone, and a policy without data plane knows no clients.
@@ -193,7 +206,7 @@ mod tests {
 
     #[test]
     fn errors_of_a_bare_policy_have_their_place_in_it() {
-        let error = |endpoint, text| Configuration::of_policy(endpoint, text).expect_err(text).to_string();
+        let error = |endpoint, text| Configuration::of(endpoint, text).expect_err(text).to_string();
         assert_eq!(
             error(Endpoint::Token, "\n {}"),
             "at line 2 column 2: an endpoint of kind `token` needs `data-plane` in its policy"
@@ -205,7 +218,7 @@ mod tests {
         // A wrapped policy is none: the kind would stand in two places.
         let wrapped = r#"{"endpoint": "mtls", "policy": {}}"#;
         assert!(error(Endpoint::Peer, wrapped).contains("unknown key `endpoint`"));
-        let token = Configuration::of_policy(Endpoint::Token, r#"{"data-plane": {"clients": []}}"#);
+        let token = Configuration::of(Endpoint::Token, r#"{"data-plane": {"clients": []}}"#);
         assert_eq!(token.expect("valid").endpoint(), Endpoint::Token);
     }
 }

@@ -82,6 +82,11 @@ pub struct ClientGrant {
 }
 
 impl DataPlane {
+    /// How many clients there are.
+    pub fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
     /// Whose certificates are taken.
     pub fn certificate_trust(&self) -> CertificateTrust {
         self.trust

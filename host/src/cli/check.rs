@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use peergate_host::run::check;
+use peergate_policy::{Endpoint, Policy};
+
+use super::endpoint::endpoint;
 
 /// Whether a policy would be taken.
 #[derive(Args, Debug)]
@@ -12,6 +15,9 @@ pub(super) struct Check {
     /// The policy document
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
+    /// Kind of endpoint [default: the one that the policy can be for]
+    #[arg(long, value_name = "KIND", value_parser = endpoint())]
+    endpoint: Option<Endpoint>,
     /// Where it will be used: a host also reads the files it names
     #[arg(long, value_enum, default_value_t = Target::Host)]
     target: Target,
@@ -25,17 +31,12 @@ enum Target {
 
 impl Check {
     pub(super) fn execute(self) -> ExitCode {
-        match check(&self.policy, self.target == Target::Host) {
+        match check(&self.policy, self.endpoint, self.target == Target::Host) {
             Ok(policy) => {
                 for warning in policy.warnings() {
                     eprintln!("peergate: warning: {warning}");
                 }
-                let peers = match policy.rules().len() {
-                    0 => "every certificate of the CA is admitted".to_owned(),
-                    1 => "1 authorized peer".to_owned(),
-                    count => format!("{count} authorized peers"),
-                };
-                super::print(format!("{}: good, {peers}\n", self.policy.display()));
+                super::print(format!("{}: good, {}\n", self.policy.display(), admitted(&policy)));
                 ExitCode::SUCCESS
             }
             Err(error) => {
@@ -43,5 +44,17 @@ impl Check {
                 ExitCode::from(2)
             }
         }
+    }
+}
+
+/// Whom the policy admits, in a few words.
+fn admitted(policy: &Policy) -> String {
+    let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let clients = policy.data_plane().map(|data_plane| count(data_plane.clients(), "data-plane client"));
+    match (policy.admits_any_authenticated(), clients) {
+        (true, Some(clients)) => clients,
+        (true, None) => "every certificate of the CA is admitted".to_owned(),
+        (false, Some(clients)) => format!("{}, {clients}", count(policy.rules().len(), "authorized peer")),
+        (false, None) => count(policy.rules().len(), "authorized peer"),
     }
 }

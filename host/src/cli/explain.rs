@@ -11,6 +11,8 @@ use peergate_host::judge::{self, Engine, Judgement, PeerJson, Question, Subject}
 use peergate_host::wasm::HeaderPairs;
 use peergate_policy::{Configuration, Endpoint, UnixTime};
 
+use super::endpoint::endpoint;
+
 /// Which rule matches a peer, or why none does.
 #[derive(Args, Debug)]
 pub(super) struct Explain {
@@ -26,8 +28,8 @@ pub(super) struct Explain {
     #[arg(long, value_name = "PATH", default_value = "/")]
     path: String,
     /// Kind of endpoint
-    #[arg(long, value_enum, default_value_t = EndpointWord::Peer)]
-    endpoint: EndpointWord,
+    #[arg(long, value_name = "KIND", value_parser = endpoint(), default_value = "peer")]
+    endpoint: Endpoint,
     /// Request header, `Name: value`; may be repeated
     #[arg(long = "header", value_name = "HEADER", value_parser = header)]
     headers: Vec<(String, String)>,
@@ -54,23 +56,6 @@ struct SubjectFlags {
     /// The peer's names, as `{"cn": null, "san_dns": [], "san_uri": [], "san_ip": []}`
     #[arg(long, value_name = "JSON")]
     peer: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(super) enum EndpointWord {
-    Peer,
-    Mtls,
-    Token,
-}
-
-impl From<EndpointWord> for Endpoint {
-    fn from(word: EndpointWord) -> Self {
-        match word {
-            EndpointWord::Peer => Self::Peer,
-            EndpointWord::Mtls => Self::Mtls,
-            EndpointWord::Token => Self::Token,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -114,7 +99,7 @@ impl Explain {
     fn judge(&self) -> Result<Judgement, Box<dyn Error>> {
         let unreadable = |error| format!("cannot read `{}`: {error}", self.policy.display());
         let policy = fs::read_to_string(&self.policy).map_err(unreadable)?;
-        Configuration::of(self.endpoint.into(), &policy).map_err(|error| error.in_file(&self.policy))?;
+        Configuration::of(self.endpoint, &policy).map_err(|error| error.in_file(&self.policy))?;
         let mut headers: HeaderPairs = self
             .headers
             .iter()
@@ -125,7 +110,7 @@ impl Explain {
         }
         let question = Question {
             policy: &policy,
-            endpoint: self.endpoint.into(),
+            endpoint: self.endpoint,
             subject: &self.subject.read(self.endpoint)?,
             method: &self.method,
             path: &self.path,
@@ -137,7 +122,7 @@ impl Explain {
 }
 
 impl SubjectFlags {
-    fn read(&self, endpoint: EndpointWord) -> Result<Subject, Box<dyn Error>> {
+    fn read(&self, endpoint: Endpoint) -> Result<Subject, Box<dyn Error>> {
         match (&self.cert, &self.peer) {
             (Some(path), _) => Ok(Subject::from_pem_file(path)?),
             (None, Some(json)) => {
@@ -145,7 +130,7 @@ impl SubjectFlags {
                     .map_err(|error| format!("--peer: {}", Clean(&error.to_string())))?;
                 Ok(peer.map_or(Subject::Nobody, Subject::from))
             }
-            (None, None) if endpoint == EndpointWord::Token => Ok(Subject::Nobody),
+            (None, None) if endpoint == Endpoint::Token => Ok(Subject::Nobody),
             (None, None) => Err("give the peer: `--cert PEM` or `--peer JSON`".into()),
         }
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod endpoint;
 mod explain;
 mod pki;
 mod precompile;

@@ -13,6 +13,8 @@ use peergate_host::proxy::{Protocol, UpstreamProtocol};
 use peergate_host::run::{Settings, run};
 use peergate_policy::Endpoint;
 
+use super::endpoint::endpoint;
+
 /// One listener by flags.
 #[derive(Args, Debug)]
 pub(super) struct Run {
@@ -20,8 +22,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// How clients are known
-    #[arg(long, value_enum, default_value_t = Kind::Peer)]
-    endpoint: Kind,
+    #[arg(long, value_name = "KIND", value_parser = endpoint(), default_value = "peer")]
+    endpoint: Endpoint,
     /// What is forwarded
     #[arg(long, value_enum, default_value_t = Forwarded::Http)]
     protocol: Forwarded,
@@ -40,16 +42,6 @@ pub(super) struct Run {
     /// Threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
-    /// By certificate: the policy's `authorized-peers`
-    Peer,
-    /// By certificate: the clients of its `data-plane`
-    Mtls,
-    /// By bearer token: the clients of its `data-plane`
-    Token,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -89,11 +81,7 @@ impl Run {
     fn settings(self, policy: PathBuf) -> Settings {
         Settings {
             policy,
-            endpoint: match self.endpoint {
-                Kind::Peer => Endpoint::Peer,
-                Kind::Mtls => Endpoint::Mtls,
-                Kind::Token => Endpoint::Token,
-            },
+            endpoint: self.endpoint,
             protocol: match self.protocol {
                 Forwarded::Http => Protocol::Http,
                 Forwarded::Tcp => Protocol::Tcp,

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use peergate_policy::{CapabilitySet, Endpoint, PolicyError, UnixTime};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -78,29 +79,11 @@ struct RawCase {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Request {
-    endpoint: EndpointWord,
+    #[serde(deserialize_with = "endpoint")]
+    endpoint: Endpoint,
     method: String,
     path: String,
     headers: BTreeMap<String, Values>,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum EndpointWord {
-    #[default]
-    Peer,
-    Mtls,
-    Token,
-}
-
-impl From<EndpointWord> for Endpoint {
-    fn from(word: EndpointWord) -> Self {
-        match word {
-            EndpointWord::Peer => Self::Peer,
-            EndpointWord::Mtls => Self::Mtls,
-            EndpointWord::Token => Self::Token,
-        }
-    }
 }
 
 /// One value, or a repeated field.
@@ -130,12 +113,16 @@ enum Word {
 impl Default for Request {
     fn default() -> Self {
         Self {
-            endpoint: EndpointWord::Peer,
+            endpoint: Endpoint::Peer,
             method: "GET".to_owned(),
             path: "/".to_owned(),
             headers: BTreeMap::new(),
         }
     }
+}
+
+fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Endpoint, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
 /// `null` is a value here (no certificate), and not the absence of one.
@@ -192,7 +179,7 @@ impl CaseFile {
     fn run_case(&self, case: &Case, engine: &Engine) -> Result<CaseReport, CaseFileError> {
         let question = Question {
             policy: &self.policy,
-            endpoint: case.request.endpoint.into(),
+            endpoint: case.request.endpoint,
             subject: &case.subject,
             method: &case.request.method,
             path: &case.request.path,
@@ -230,7 +217,7 @@ impl Case {
                 Subject::from_pem_file(&directory.join(path)).map_err(CaseFault::Subject)?
             }
             // On a token endpoint nobody has a certificate.
-            (None, None) if matches!(raw.request.endpoint, EndpointWord::Token) => Subject::Nobody,
+            (None, None) if matches!(raw.request.endpoint, Endpoint::Token) => Subject::Nobody,
             (Some(_), Some(_)) | (None, None) => return Err(CaseFault::Subjects),
         };
         let now = match raw.now {

@@ -65,15 +65,16 @@ fn check_guards(filter: &Filter, endpoint: Endpoint, protocol: Protocol) -> Resu
     if guards { Ok(()) } else { Err(RunError::Unguarded { endpoint, protocol }) }
 }
 
-/// Whether [`run`](super::run) would take a policy, with all that it names, or a proxy with filter.wasm would.
+/// Whether [`run`](super::run) would take a policy, with all that it names, or a proxy with filter.wasm would; for the kind of
+/// endpoint that it can be for, if none is given.
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn check(path: &Path, for_host: bool) -> Result<Policy, RunError> {
+pub fn check(path: &Path, endpoint: Option<Endpoint>, for_host: bool) -> Result<Policy, RunError> {
     let text = read_policy(path)?;
     let inlined = if for_host { inlined(path, &text)? } else { Inlined::as_written(&text) };
     let policy = Policy::parse(inlined.text()).map_err(|error| refused(path, &inlined, error))?;
-    let document = Document::read(path, inlined, usable_endpoint(&policy))?;
+    let document = Document::read(path, inlined, endpoint.unwrap_or_else(|| usable_endpoint(&policy)))?;
     if for_host {
         let authentication = Authentication::of(&document.configuration);
         let credentials =
@@ -85,6 +86,7 @@ pub fn check(path: &Path, for_host: bool) -> Result<Policy, RunError> {
         .map_err(RunError::Start)?;
     Ok(policy)
 }
+
 /// The kind of endpoint that a policy can only be for, or `peer`.
 fn usable_endpoint(policy: &Policy) -> Endpoint {
     if policy.data_plane().is_some() && policy.admits_any_authenticated() {
@@ -103,7 +105,7 @@ struct Document<'a> {
 
 impl<'a> Document<'a> {
     fn read(path: &'a Path, inlined: Inlined<'a>, endpoint: Endpoint) -> Result<Self, RunError> {
-        match Configuration::of_policy(endpoint, inlined.text()) {
+        match Configuration::of(endpoint, inlined.text()) {
             Ok(configuration) => Ok(Self { path, inlined, configuration }),
             Err(error) => Err(refused(path, &inlined, error)),
         }
