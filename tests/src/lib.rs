@@ -13,9 +13,11 @@ pub mod hostile;
 pub mod http1;
 pub mod pki;
 pub mod policies;
+pub mod roles;
 pub mod upstream;
 pub mod vectors;
 pub mod vespa;
+pub mod vespa_cli;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

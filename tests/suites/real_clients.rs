@@ -1,57 +1,28 @@
 //! Vespa's own clients and Node's `fetch`, in five roles, by certificate and by token, through Envoy with the filter and
 //! through our host: what each may do, and that a document's id arrives byte for byte.
 
-use std::{
-    io::{self, Write as _},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
 
-use peergate_host::{
-    envoy::{Listener, Protocol},
-    pki::{Credential, Leaf},
-};
-use peergate_policy::{sha256, token::Derivation};
+use peergate_host::envoy::{Listener, Protocol};
 use peergate_tests::{
     client::Client,
-    commands::{Finished, run},
+    commands::run,
     envoy::{CURRENT, OLD, Running, listener, skipped, start},
     host::{Host, Start, write_policy},
-    pki::{Peer, Pki},
+    pki::Pki,
+    roles::{self, By, Role},
     root,
     vespa::Vespa,
+    vespa_cli::{NO_TOKEN, OWN_REFUSAL, VespaCli},
 };
 use serde_json::{Value, json};
 
-const TOKEN_CONTEXT: &str = "Vespa Cloud tenant data plane:tests";
 /// With all that may go wrong on the way.
 const DOCUMENT: &str = "a/b 100% %2F blåbær";
 /// As Vespa's command line and `encodeURIComponent` write it.
 const ESCAPED: &str = "a%2Fb%20100%25%20%252F%20bl%C3%A5b%C3%A6r";
 /// As pyvespa does, which leaves slashes alone.
 const QUOTED: &str = "a/b%20100%25%20%252F%20bl%C3%A5b%C3%A6r";
-
-/// Vespa's command line does not even connect with an expired certificate; pyvespa does.
-const OWN_REFUSAL: &str = "not sent";
-/// It sends no token for `status`, whatever it is told, and for `visit` only as `--header`.
-const NO_TOKEN: &str = "401";
-
-/// Somebody with a certificate and a token.
-struct Role {
-    name: &'static str,
-    reads: bool,
-    writes: bool,
-    peer: Peer,
-    token: String,
-}
-
-/// What a listener knows its clients by.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum By {
-    Certificate,
-    Token,
-}
 
 /// What is in front of the container.
 enum Gate {
@@ -72,6 +43,16 @@ struct Operation {
     name: &'static str,
     writes: bool,
     requests: &'static [&'static str],
+}
+
+impl Operation {
+    fn succeeds_for(&self, role: &Role) -> bool {
+        if self.writes { role.writes } else { role.reads }
+    }
+
+    fn status_for(&self, role: &Role) -> u16 {
+        if self.succeeds_for(role) { 200 } else { 403 }
+    }
 }
 
 const fn reads(name: &'static str, requests: &'static [&'static str]) -> Operation {
@@ -114,48 +95,6 @@ const FETCH: &[Operation] = &[
     writes("put", &["POST /document/v1/ns/music/docid/{}"]),
 ];
 
-impl Role {
-    fn new(pki: &Pki, name: &'static str, reads: bool, writes: bool) -> Self {
-        let leaf = Leaf::new().cn(name);
-        let leaf = if name == "expired" { leaf.expired() } else { leaf };
-        let credential = Credential::self_signed(&leaf).expect("a certificate");
-        // As random as the key.
-        let secret = sha256(credential.key().secret_der());
-        let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { name, reads, writes, peer: pki.store(credential), token: format!("vespa_cloud_{secret}") }
-    }
-
-    fn may(&self, operation: &Operation) -> bool {
-        if operation.writes { self.writes } else { self.reads }
-    }
-
-    fn expected(&self, operation: &Operation) -> u16 {
-        if self.may(operation) { 200 } else { 403 }
-    }
-
-    /// The clients of the policy: one by certificate, one by token.
-    fn clients(&self) -> [Value; 2] {
-        let expired = self.name == "expired";
-        let permissions = match (self.reads || expired, self.writes || expired) {
-            (true, true) => vec!["read", "write"],
-            (true, false) => vec!["read"],
-            _ => vec!["write"],
-        };
-        let derivation = Derivation::of(&self.token);
-        let version = json!({
-            "fingerprint": derivation.fingerprint().to_string(),
-            "check-access-hash": derivation.check_hash(TOKEN_CONTEXT).to_hex(),
-            "expiration": if expired { "2020-01-01T00:00:00Z" } else { "<none>" },
-        });
-        let token = json!({"id": format!("{}-token", self.name), "versions": [version]});
-        let certificate = &self.peer.credential.chain_pem;
-        [
-            json!({"id": self.name, "permissions": permissions, "certificates": [certificate]}),
-            json!({"id": format!("{}-by-token", self.name), "permissions": permissions, "tokens": [token]}),
-        ]
-    }
-}
-
 impl Stage {
     fn envoy(release: &str) -> Self {
         Self::new(format!("Envoy {release}"), |pki, policy, upstream| {
@@ -179,16 +118,8 @@ impl Stage {
     fn new(name: String, gate: impl FnOnce(&Pki, &Value, SocketAddr) -> Gate) -> Self {
         let pki = Pki::new();
         let vespa = Vespa::start();
-        let roles = [
-            Role::new(&pki, "reader", true, false),
-            Role::new(&pki, "writer", false, true),
-            Role::new(&pki, "both", true, true),
-            Role::new(&pki, "unknown", false, false),
-            Role::new(&pki, "expired", false, false),
-        ];
-        let known = roles.iter().filter(|role| role.name != "unknown");
-        let clients: Vec<_> = known.flat_map(Role::clients).collect();
-        let policy = json!({"data-plane": {"token-context": TOKEN_CONTEXT, "clients": clients}});
+        let roles = roles::all(&pki);
+        let policy = roles::policy(&roles);
         let gate = gate(&pki, &policy, vespa.address);
         Self { name, pki, vespa, roles, gate }
     }
@@ -234,44 +165,6 @@ impl Stage {
         assert_eq!(arrived, expected, "{context}");
     }
 
-    /// Vespa's command line with a role's credential.
-    fn cli(&self, role: &Role, by: By, operation: &str) -> Finished {
-        let program = root().join("target/venv-clients/vespa");
-        assert!(program.is_file(), "Vespa's command line is missing; install it: tests/install-clients.sh");
-        let mut command = Command::new(program);
-        command.env("HOME", self.pki.directory()).env("VESPA_CLI_HOME", self.pki.directory());
-        match by {
-            By::Certificate => command
-                .env("VESPA_CLI_DATA_PLANE_CA_CERT_FILE", self.ca())
-                .env("VESPA_CLI_DATA_PLANE_CERT_FILE", &role.peer.chain)
-                .env("VESPA_CLI_DATA_PLANE_KEY_FILE", &role.peer.key),
-            // With a token it trusts the system's authorities only, wherever those are.
-            By::Token => {
-                command.env("SSL_CERT_FILE", self.ca()).env("VESPA_CLI_DATA_PLANE_TOKEN", &role.token)
-            }
-        };
-        if (by, operation) == (By::Token, "visit") {
-            command.args(["--header", &format!("Authorization: Bearer {}", role.token)]);
-        }
-        command.args(cli_arguments(self.pki.directory(), operation)).args(["--target", &self.url(by)]);
-        run(&mut command, b"")
-    }
-
-    /// What Vespa's command line says an operation ended with.
-    fn cli_outcome(&self, role: &Role, by: By, operation: &str) -> (&'static str, String) {
-        let finished = self.cli(role, by, operation);
-        let output = finished.output();
-        let outcome = match finished.code {
-            _ if output.contains("Error: certificate in ") && output.contains(" expired at ") => OWN_REFUSAL,
-            Some(0) if operation == "feed" => feed_outcome(&finished),
-            Some(0) => "200",
-            _ if output.contains("status 401") => NO_TOKEN,
-            _ if output.contains("403") => "403",
-            _ => "?",
-        };
-        (outcome, output)
-    }
-
     /// Entries for the clients that take all roles at once.
     fn entries(&self, by: By) -> Value {
         let entry = |role: &Role| match by {
@@ -293,13 +186,13 @@ impl Stage {
         let expected: Vec<Vec<(String, u16)>> = self
             .roles
             .iter()
-            .map(|role| operations.iter().map(|one| (one.name.to_owned(), role.expected(one))).collect())
+            .map(|role| operations.iter().map(|one| (one.name.to_owned(), one.status_for(role))).collect())
             .collect();
         assert_eq!(answers, expected, "{}, {by:?}: {}", self.name, self.log());
         let permitted: Vec<_> = self
             .roles
             .iter()
-            .flat_map(|role| operations.iter().filter(|operation| role.may(operation)))
+            .flat_map(|role| operations.iter().filter(|operation| operation.succeeds_for(role)))
             .collect();
         self.assert_arrived(&permitted, id, &format!("{}, {by:?}", self.name));
     }
@@ -309,69 +202,25 @@ fn document_id() -> String {
     format!("id:ns:music::{DOCUMENT}")
 }
 
-fn cli_arguments(directory: &Path, operation: &str) -> Vec<String> {
-    let id = document_id();
-    let file = |name: &str, content: Value| {
-        let path = directory.join(name);
-        std::fs::write(&path, content.to_string()).expect("the client's file");
-        path.to_str().expect("a path").to_owned()
-    };
-    let data = r#"{"fields": {"title": "x"}}"#;
-    let update = r#"{"fields": {"title": {"assign": "y"}}}"#;
-    let arguments = match operation {
-        "status" => vec!["status"],
-        "query" => vec!["query", "yql=select * from music where true"],
-        "query by POST" => {
-            let query = file("query.json", json!({"yql": "select * from music where true"}));
-            return vec!["query".to_owned(), "--file".to_owned(), query];
-        }
-        "get" => vec!["document", "get", &id],
-        "visit" => vec!["visit", "--content-cluster", "music", "--bucket-space", "default"],
-        "feed" => {
-            let feed = file("feed.jsonl", json!({"put": id, "fields": {"title": "x"}}));
-            return vec!["feed".to_owned(), feed, "--deadline".to_owned(), "10".to_owned()];
-        }
-        "put" => vec!["document", "put", &id, "--data", data],
-        "update" => vec!["document", "update", &id, "--data", update],
-        "remove" => vec!["document", "remove", &id],
-        other => panic!("no operation `{other}`"),
-    };
-    arguments.into_iter().map(str::to_owned).collect()
-}
-
-/// `vespa feed` ends with 0 whatever was refused: its summary tells. One request: 403 is the status it does not try again.
-fn feed_outcome(finished: &Finished) -> &'static str {
-    let Ok(summary) = serde_json::from_str::<Value>(&finished.stdout) else { return "?" };
-    if summary["http.request.count"] != 1 || summary["feeder.error.count"] != 0 {
-        return "?";
-    }
-    let codes = &summary["http.response.code.counts"];
-    ["200", "403"].into_iter().find(|code| *codes == json!({*code: 1})).unwrap_or("?")
-}
-
 fn vespa_cli(stage: &Stage) {
     for by in [By::Certificate, By::Token] {
-        let mut table = format!("vespa, {}, {by:?}\n", stage.name);
         for role in &stage.roles {
-            table += &format!("{:8}", role.name);
+            let cli = VespaCli { pki: &stage.pki, role, by, target: stage.url(by) };
             for operation in CLI {
                 stage.vespa.store(&document_id(), json!({"title": "x"}));
-                let (outcome, output) = stage.cli_outcome(role, by, operation.name);
+                let (outcome, output) = cli.outcome(operation.name, &document_id());
                 let expected = match (by, role.name, operation.name) {
                     (By::Certificate, "expired", _) => OWN_REFUSAL,
                     (By::Token, _, "status") => NO_TOKEN,
-                    _ if role.may(operation) => "200",
+                    _ if operation.succeeds_for(role) => "200",
                     _ => "403",
                 };
                 let context = format!("{}, {}, {by:?}, {}", stage.name, role.name, operation.name);
                 assert_eq!(outcome, expected, "{context}: {output}\n{}", stage.log());
                 let arrived: &[_] = if expected == "200" { &[operation] } else { &[] };
                 stage.assert_arrived(arrived, ESCAPED, &context);
-                table += &format!(" {}={outcome}", operation.name);
             }
-            table += "\n";
         }
-        io::stdout().write_all(table.as_bytes()).expect("standard output");
     }
 }
 
@@ -417,16 +266,27 @@ fn a_pinned_certificate_needs_its_key(stage: &Stage) {
     assert_eq!(answer.status(), 200, "{}", stage.name);
 }
 
+fn all_clients(stage: &Stage) {
+    vespa_cli(stage);
+    pyvespa(stage);
+    fetch(stage);
+    a_pinned_certificate_needs_its_key(stage);
+    for role in &stage.roles {
+        assert!(
+            !stage.log().contains(&role.token),
+            "{}: the token of {} is in the log",
+            stage.name,
+            role.name
+        );
+    }
+}
+
 #[test]
 fn clients_in_envoy() {
     if skipped("Vespa's clients in Envoy") {
         return;
     }
-    let stage = Stage::envoy(CURRENT);
-    vespa_cli(&stage);
-    pyvespa(&stage);
-    fetch(&stage);
-    a_pinned_certificate_needs_its_key(&stage);
+    all_clients(&Stage::envoy(CURRENT));
 }
 
 #[test]
@@ -434,18 +294,19 @@ fn clients_in_an_old_envoy() {
     if skipped("Vespa's clients in an old Envoy") {
         return;
     }
-    let stage = Stage::envoy(OLD);
-    vespa_cli(&stage);
-    pyvespa(&stage);
-    fetch(&stage);
-    a_pinned_certificate_needs_its_key(&stage);
+    all_clients(&Stage::envoy(OLD));
 }
 
 #[test]
 fn clients_of_our_host() {
-    let stage = Stage::host();
-    vespa_cli(&stage);
-    pyvespa(&stage);
-    fetch(&stage);
-    a_pinned_certificate_needs_its_key(&stage);
+    all_clients(&Stage::host());
+}
+
+#[test]
+fn the_example_prints_what_its_readme_shows() {
+    let directory = root().join("examples/data-plane");
+    let readme = fs::read_to_string(directory.join("README.md")).expect("the README");
+    let finished = run(&mut Command::new(directory.join("run.sh")), b"");
+    assert_eq!(finished.code, Some(0), "{}", finished.output());
+    assert!(readme.contains(finished.stdout.trim()), "{}", finished.output());
 }
