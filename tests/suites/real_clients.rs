@@ -235,12 +235,9 @@ fn pyvespa(stage: &Stage) {
 }
 
 fn fetch(stage: &Stage) {
-    let node = Command::new("node").args(["--eval", "fetch"]).output();
-    assert!(
-        node.is_ok_and(|output| output.status.success()),
-        "Node with fetch is missing; install it: apt-get install nodejs, 18 or later"
-    );
-    let mut command = Command::new("node");
+    let node = root().join("target/venv-clients/node");
+    assert!(node.exists(), "Node is missing; install it: make clients");
+    let mut command = Command::new(node);
     command.arg(root().join("tests/clients/fetch_roles.mjs")).env("NODE_EXTRA_CA_CERTS", stage.ca());
     stage.run_roles(&mut command, By::Token, FETCH, ESCAPED);
 }
