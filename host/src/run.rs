@@ -2,6 +2,7 @@
 
 mod error;
 mod generation;
+mod modes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 
 pub use error::RunError;
 pub use generation::check;
+pub use modes::ModeError;
 
 use crate::log;
 use crate::proxy::{self, Orders, Protocol, Setup, UpstreamProtocol, WorkerError, limits};

@@ -61,6 +61,13 @@ impl Start {
         start
     }
 
+    /// With a variable of the environment.
+    #[must_use]
+    pub fn environment(mut self, variable: &str, value: &str) -> Self {
+        self.command.env(variable, value);
+        self
+    }
+
     /// Forwards bytes instead of HTTP.
     #[must_use]
     pub fn tcp(mut self) -> Self {

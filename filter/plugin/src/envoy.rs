@@ -76,12 +76,31 @@ unsafe extern "C" {
         grpc_status: i32,
     ) -> u32;
     fn proxy_close_stream(stream: u32) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
+    fn proxy_increment_metric(id: u32, offset: i64) -> u32;
 }
 
 /// Writes one line to the proxy's log. A log that fails changes no decision.
 pub(crate) fn log(level: Level, message: &str) {
     // SAFETY: the proxy only reads `message.len()` bytes.
     let _ = unsafe { proxy_log(level as u32, message.as_ptr(), message.len()) };
+}
+
+/// `proxy_metric_type_t`.
+const COUNTER: u32 = 0;
+
+/// The counter of that name, made if it is not there yet.
+pub(crate) fn define_counter(name: &str) -> Result<u32, HostCallError> {
+    let mut id = 0;
+    // SAFETY: the proxy reads `name` and writes one u32.
+    done(unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut id) })?;
+    Ok(id)
+}
+
+/// Adds one to a counter. One that fails changes no decision.
+pub(crate) fn increment(id: u32) {
+    // SAFETY: no memory is involved.
+    let _ = unsafe { proxy_increment_metric(id, 1) };
 }
 
 /// The wall clock.

@@ -12,6 +12,7 @@ use crate::cache::Cache;
 use crate::envoy;
 use crate::head::Head;
 use crate::log::RefusalLog;
+use crate::metrics::Counters;
 use crate::peer;
 use crate::verdict::Verdict;
 
@@ -25,11 +26,18 @@ pub(crate) struct Gate {
     configuration: Configuration,
     cache: RefCell<Cache>,
     refusals: RefCell<RefusalLog>,
+    counters: RefCell<Counters>,
 }
 
 impl Gate {
     pub(crate) fn new(text: Digest, configuration: Configuration) -> Self {
-        Self { text, configuration, cache: RefCell::default(), refusals: RefCell::default() }
+        Self {
+            text,
+            configuration,
+            cache: RefCell::default(),
+            refusals: RefCell::default(),
+            counters: RefCell::default(),
+        }
     }
 
     /// Whether this is the gate of the configuration with that digest.
@@ -67,6 +75,7 @@ impl Gate {
     fn tell(&self, now: Option<UnixTime>, verdict: Result<Rc<Verdict>, DenyReason>) -> Rc<Verdict> {
         let verdict = verdict.unwrap_or_else(|reason| Rc::new(Verdict::decided(Decision::deny(reason))));
         envoy::set_property(DECISION, verdict.summary());
+        self.counters.borrow_mut().count(verdict.decision());
         let refused = match verdict.decision() {
             Decision::Allow(grant) => grant.would_deny().is_some(),
             Decision::Deny(_) => true,

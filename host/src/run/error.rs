@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use peergate_policy::{Endpoint, PolicyError};
 
+use super::ModeError;
 use crate::files::{CredentialsError, FileError, InlineError};
 use crate::proxy::{Protocol, WorkerError};
 use crate::tls::TlsError;
@@ -33,6 +34,8 @@ pub enum RunError {
         /// What is wrong, and where.
         error: Box<InlineError>,
     },
+    /// A variable of the environment.
+    Mode(ModeError),
     /// A file the policy names.
     Credentials(CredentialsError),
     /// Ciphers, versions, authorities.
@@ -73,6 +76,7 @@ impl RunError {
             | Self::PolicyEncoding(_)
             | Self::Policy { .. }
             | Self::Certificate { .. }
+            | Self::Mode(_)
             | Self::Credentials(_)
             | Self::NoRequests(_)
             | Self::Tls(_)
@@ -97,6 +101,7 @@ impl fmt::Display for RunError {
             }
             Self::Policy { path, error } => formatter.write_str(&error.in_file(path)),
             Self::Certificate { path, error } => formatter.write_str(&error.in_file(path)),
+            Self::Mode(error) => error.fmt(formatter),
             Self::Credentials(error) => error.fmt(formatter),
             Self::Tls(error) => error.fmt(formatter),
             Self::Filter(error) => error.fmt(formatter),

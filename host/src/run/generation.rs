@@ -6,6 +6,7 @@ use std::sync::Arc;
 use peergate_policy::{Configuration, Endpoint, Policy, PolicyError, RequiredFiles};
 use tracing::warn;
 
+use super::modes::Modes;
 use super::{RunError, Settings};
 use crate::files::{self, Audience, Credentials, Inlined};
 use crate::proxy::{ALPN, Generation, Protocol};
@@ -41,7 +42,7 @@ pub(super) fn load(settings: &Settings) -> Result<Generation, RunError> {
     }
     .map_err(RunError::Filter)?;
     check_guards(&filter, endpoint, protocol)?;
-    let configuration = document.for_filter();
+    let configuration = document.for_filter(&Modes::from_environment().map_err(RunError::Mode)?)?;
     Worker::start(&filter, &configuration).map_err(RunError::Start)?;
     for warning in policy.warnings() {
         warn!("policy: {warning}");
@@ -82,7 +83,7 @@ pub fn check(path: &Path, endpoint: Option<Endpoint>, for_host: bool) -> Result<
         let (ciphers, protocols) = (policy.accepted_ciphers(), policy.accepted_protocols());
         tls::server_config(credentials, authentication, ciphers, protocols, ALPN).map_err(RunError::Tls)?;
     }
-    Worker::start(&Filter::embedded().map_err(RunError::Filter)?, &document.for_filter())
+    Worker::start(&Filter::embedded().map_err(RunError::Filter)?, &document.for_filter(&Modes::default())?)
         .map_err(RunError::Start)?;
     Ok(policy)
 }
@@ -118,10 +119,11 @@ impl<'a> Document<'a> {
         required.map_err(|error| refused(self.path, &self.inlined, error))
     }
 
-    /// The document goes to the filter as it was read, not as we understood it.
-    fn for_filter(&self) -> Arc<str> {
-        let (endpoint, policy) = (self.configuration.endpoint().as_str(), self.inlined.text());
-        format!(r#"{{"endpoint":"{endpoint}","policy":{policy}}}"#).into()
+    /// The document goes to the filter as it was read, not as we understood it, with the modes of the environment.
+    fn for_filter(&self, modes: &Modes) -> Result<Arc<str>, RunError> {
+        let policy = modes.applied(self.inlined.text()).map_err(RunError::Mode)?;
+        let endpoint = self.configuration.endpoint().as_str();
+        Ok(format!(r#"{{"endpoint":"{endpoint}","policy":{policy}}}"#).into())
     }
 }
 
