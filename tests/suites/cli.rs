@@ -127,6 +127,7 @@ fn explain_refuses_what_it_cannot_read() {
         let finished = desk.explain(&arguments);
         assert_eq!(finished.code, Some(2), "{arguments:?}");
         assert!(finished.stderr.contains(message), "{arguments:?}: {}", finished.stderr);
+        assert!(!finished.output().contains("Bearer secret"), "{}", finished.stderr);
     }
 }
 

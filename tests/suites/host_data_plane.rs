@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use peergate_host::pki::{Credential, Leaf};
+use peergate_host::pki::{Authority, Credential, Leaf};
 use peergate_policy::token::Derivation;
 use peergate_tests::{
     client::{Client, alert},
@@ -248,6 +248,25 @@ fn a_pinned_certificate_is_not_taken_for_one_of_the_ca() {
     endpoint.change(&policy);
     wait::until("the chain is asked for", || open.get("/").expect("an answer").status() == 403);
     endpoint.wait_for_log("chain-not-verified");
+}
+
+/// Nor is one of a CA that has been taken away, not even on a connection from before.
+#[test]
+fn a_connection_does_not_outlive_the_authority_it_was_verified_by() {
+    let pki = Pki::new();
+    let issued = pki.peer(&Leaf::new().cn("x"));
+    let mut policy = data_plane(&[]);
+    policy["data-plane"]["trusted-certificates"] = json!("any");
+    let endpoint = Endpoint::start("mtls", pki, &policy);
+    let connect = || Client::connect(endpoint.host.address, endpoint.pki.ca(), Some(&issued.credential));
+    let mut open = connect().expect("a connection");
+    assert_eq!(open.get("/").expect("an answer").status(), 200);
+    let other = Authority::root("Another root").expect("a root");
+    fs::write(endpoint.pki.file("ca.pem"), other.pem()).expect("ca.pem");
+    endpoint.host.reload();
+    wait::until("the old connection ends", || !open.get("/").is_ok_and(|answer| answer.status() == 200));
+    let refused = connect().and_then(|mut client| client.get("/"));
+    assert!(refused.is_err(), "{refused:?}");
 }
 
 /// A client that still writes must learn that there is no use in it.

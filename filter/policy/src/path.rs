@@ -100,19 +100,22 @@ impl<'a> RequestPath<'a> {
         if !forwarded.starts_with('/') || forwarded.contains('#') {
             return Err(UnsafePath);
         }
-        let decoded = decoded(forwarded).ok_or(UnsafePath)?;
-        let merged = merged(&decoded);
-        if decoded.chars().any(char::is_control)
-            || merged.split('/').any(|segment| matches!(segment, "." | ".."))
-        {
-            return Err(UnsafePath);
-        }
-        let mut other_forms = Vec::new();
-        for form in [decoded.into_owned(), merged] {
-            if form != forwarded && !other_forms.contains(&form) {
-                other_forms.push(form);
+        // A server drops parameters before it decodes, or after, or never; and merges slashes at the end, or never.
+        let bare = without_parameters(forwarded);
+        let mut other_forms: Vec<String> = Vec::new();
+        for form in [forwarded, bare.as_str()] {
+            let decoded = decoded(form).ok_or(UnsafePath)?;
+            let merged = merged(&decoded);
+            let dotted = merged.split('/').any(|segment| matches!(segment, "." | ".."));
+            if dotted || decoded.chars().any(char::is_control) {
+                return Err(UnsafePath);
             }
+            // A server that decodes first finds a query or a fragment behind an escaped `?` or `#`.
+            let cut = decoded.split(['?', '#']).next().unwrap_or_default().to_owned();
+            other_forms.extend([form.to_owned(), decoded.into_owned(), merged, cut]);
         }
+        other_forms.retain(|form| form != forwarded);
+        other_forms.dedup();
         Ok(Self { forwarded, other_forms })
     }
 
@@ -144,10 +147,17 @@ fn decoded(path: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Backslashes as slashes, slashes merged, path parameters (`;x=y`) dropped: what lenient servers make of a path.
+/// Path parameters (`;x=y`) dropped from every segment.
+fn without_parameters(path: &str) -> String {
+    let segments: Vec<&str> =
+        path.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect();
+    segments.join("/")
+}
+
+/// Backslashes as slashes, parameters dropped, slashes merged: what lenient servers make of a path.
 fn merged(path: &str) -> String {
-    let segments = path.split(['/', '\\']).map(|segment| segment.split(';').next().unwrap_or_default());
-    let kept: Vec<&str> = segments.filter(|segment| !segment.is_empty()).collect();
+    let path = without_parameters(&path.replace('\\', "/"));
+    let kept: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let end = if path.ends_with('/') && !kept.is_empty() { "/" } else { "" };
     format!("/{}{end}", kept.join("/"))
 }
@@ -190,6 +200,15 @@ mod tests {
             ("/search%2Fx", Ok(None)),
             ("/%73earch/", Ok(None)),
             ("/search;x=y/", Ok(None)),
+            ("/search;x%2Fy", Ok(None)),
+            ("/search%3Fx", Ok(None)),
+            ("/search%23x", Ok(None)),
+            ("/document/v1/ns/t/docid/what%3F", Ok(Some(false))),
+            ("/search;x%5Cy", Ok(None)),
+            ("/;%2Fz/search/y", Ok(None)),
+            ("/x;a%2Fb", Ok(Some(false))),
+            ("/search/..;%2Fx/document", Err(UnsafePath)),
+            ("/search/.;a/..;b%2Fc", Err(UnsafePath)),
             ("/\\search", Ok(None)),
             ("/search/../document/v1", Err(UnsafePath)),
             ("/search/%2e%2E/document", Err(UnsafePath)),

@@ -31,8 +31,8 @@ pub(super) struct Explain {
     #[arg(long, value_name = "KIND", value_parser = endpoint(), default_value = "peer")]
     endpoint: Endpoint,
     /// Request header, `Name: value`; may be repeated
-    #[arg(long = "header", value_name = "HEADER", value_parser = header)]
-    headers: Vec<(String, String)>,
+    #[arg(long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
     /// Bearer token of the request, in a file; `-` is standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -100,11 +100,8 @@ impl Explain {
         let unreadable = |error| format!("cannot read `{}`: {error}", self.policy.display());
         let policy = fs::read_to_string(&self.policy).map_err(unreadable)?;
         Configuration::of(self.endpoint, &policy).map_err(|error| error.in_file(&self.policy))?;
-        let mut headers: HeaderPairs = self
-            .headers
-            .iter()
-            .map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()))
-            .collect();
+        let mut headers: HeaderPairs =
+            self.headers.iter().map(|text| header(text)).collect::<Result<_, _>>()?;
         if let Some(file) = &self.token_file {
             headers.push(judge::bearer(file).map_err(|error| format!("--token-file: {error}"))?);
         }
@@ -136,14 +133,17 @@ impl SubjectFlags {
     }
 }
 
-/// Arguments are seen by every user of the machine, so no secret may be one.
-fn header(text: &str) -> Result<(String, String), &'static str> {
-    let (name, value) = text.split_once(':').ok_or("expected `Name: value`")?;
+/// Arguments are seen by every user of the machine, so no secret may be one; and the error does not repeat it.
+fn header(text: &str) -> Result<(Vec<u8>, Vec<u8>), &'static str> {
+    const SHAPE: &str = "--header: expected `Name: value`";
+    let (name, value) = text.split_once(':').ok_or(SHAPE)?;
     let name = name.trim().to_ascii_lowercase();
     match name.as_str() {
-        "" => Err("expected `Name: value`"),
-        "authorization" | "proxy-authorization" | "cookie" => Err("secrets are never arguments"),
-        _ => Ok((name, value.trim().to_owned())),
+        "" => Err(SHAPE),
+        "authorization" | "proxy-authorization" | "cookie" => {
+            Err("--header: secrets are never arguments; a token goes into a file, for --token-file")
+        }
+        _ => Ok((name.into_bytes(), value.trim().as_bytes().to_vec())),
     }
 }
 

@@ -233,7 +233,10 @@ impl Revoke {
         let after =
             token::revoke(file.text(), self.fingerprint).map_err(|error| named(&self.policy, &error))?;
         file.replace(&after)?;
-        eprintln!("peergate: token {} is revoked", self.fingerprint);
+        eprintln!(
+            "peergate: token {} is out of the policy; SIGHUP makes a running host read it",
+            self.fingerprint
+        );
         Ok(())
     }
 }

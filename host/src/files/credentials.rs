@@ -145,7 +145,10 @@ impl fmt::Display for About<'_> {
             }
             Fault::RelativePath => write!(formatter, "{path} is a relative path; write an absolute one"),
             Fault::BadCertificate(position) => {
-                write!(formatter, "certificate {position} of {path} cannot be parsed; export it again")
+                write!(
+                    formatter,
+                    "certificate {position} of {path} cannot be used: it is broken, or has a name that readers disagree about"
+                )
             }
             Fault::KeyMismatch { certificates } => write!(
                 formatter,

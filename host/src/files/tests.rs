@@ -128,7 +128,7 @@ fn an_authority_that_is_no_certificate_is_counted_out() {
     let pem = fixture.read("ca.pem") + broken;
     assert_eq!(
         fixture.write("ca.pem", &pem).error(),
-        "`files.ca-certificates`: certificate 2 of `ca.pem` cannot be parsed; export it again"
+        "`files.ca-certificates`: certificate 2 of `ca.pem` cannot be used: it is broken, or has a name that readers disagree about"
     );
 }
 

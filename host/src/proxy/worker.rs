@@ -19,7 +19,7 @@ use super::connection::{self, Shared};
 use super::limits;
 use super::upstream::{Upstream, UpstreamProtocol};
 use crate::audit::Audit;
-use crate::tls::{Arrival, Lingering, Terms};
+use crate::tls::{Arrival, Authentication, Lingering, Terms};
 use crate::wasm::{Filter, StartError, Worker};
 
 /// What is forwarded.
@@ -217,7 +217,13 @@ impl Sites {
     fn renew(&mut self, generation: Generation) -> Option<Generation> {
         match Site::start(&generation) {
             Ok(site) => {
-                self.newest.0.replace(site);
+                let before = self.newest.0.replace(site);
+                // Their certificates were verified against authorities that may be gone, and nothing but requests is judged.
+                if before.tls.authentication() == Authentication::Trusted
+                    && let Some(drain) = self.drains.last()
+                {
+                    drain.send_replace(true);
+                }
                 self.drains.retain(|drain| drain.receiver_count() > 0);
                 self.drains.push(watch::Sender::new(false));
                 let retired = self.drains.len().saturating_sub(limits::GENERATIONS);
