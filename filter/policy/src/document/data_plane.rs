@@ -87,6 +87,10 @@ impl Reader {
         if id.is_empty() {
             return Err(id_node.fault(PolicyErrorKind::EmptyString));
         }
+        // Vespa's operators are client `_internal`.
+        if id.starts_with('_') {
+            return Err(id_node.fault(PolicyErrorKind::ReservedId));
+        }
         if !self.ids.insert(id.clone()) {
             return Err(id_node.fault(PolicyErrorKind::DuplicateName { name: id.to_string() }));
         }

@@ -98,6 +98,8 @@ pub enum PolicyErrorKind {
     NotInlined,
     /// A data-plane client with neither certificates nor tokens, or with both.
     ClientCredentials,
+    /// A data-plane client's id that starts with `_`.
+    ReservedId,
     /// A token context that would make check hashes of fingerprints, or that is empty.
     TokenContext,
     /// A path that is not absolute.
@@ -176,6 +178,7 @@ impl fmt::Display for PolicyErrorKind {
             | Self::NotACertificate
             | Self::NotInlined
             | Self::ClientCredentials
+            | Self::ReservedId
             | Self::TokenContext
             | Self::RelativePath { .. }
             | Self::NotAHostName { .. }
@@ -211,6 +214,7 @@ impl PolicyErrorKind {
             Self::ClientCredentials => {
                 formatter.write_str("a client has either `certificates` or `tokens`, as in Vespa")
             }
+            Self::ReservedId => formatter.write_str("a client's id cannot start with `_`, as in Vespa"),
             Self::TokenContext => formatter.write_str(
                 "clients with tokens need a `token-context` such as `Vespa Cloud tenant data plane:mytenant`",
             ),

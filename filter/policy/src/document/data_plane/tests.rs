@@ -46,6 +46,7 @@ fn clients_have_an_id_of_their_own_permissions_and_one_kind_of_credential() {
     use PolicyErrorKind as Kind;
     let good = || certificate_client(&json!({"sha256": "00".repeat(32)}));
     assert!(clients(&[good(), token_client(&[version()])]).is_ok());
+    assert!(clients(&[changed(good(), "id", json!("c_"))]).is_ok());
     let at = "data-plane.clients[0]";
     for (client, path, is_right) in [
         (
@@ -54,6 +55,7 @@ fn clients_have_an_id_of_their_own_permissions_and_one_kind_of_credential() {
             (|it| matches!(it, Kind::MissingKey { key: "id" })) as fn(&Kind) -> bool,
         ),
         (changed(good(), "id", json!("")), ".id", |it| *it == Kind::EmptyString),
+        (changed(good(), "id", json!("_internal")), ".id", |it| *it == Kind::ReservedId),
         (changed(good(), "id", json!(7)), ".id", |it| matches!(it, Kind::WrongType { .. })),
         (changed(good(), "name", json!("x")), ".name", |it| matches!(it, Kind::UnknownKey { .. })),
         (changed(good(), "permissions", Value::Null), "", |it| {
