@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod clean;
+pub mod config;
 pub mod demo;
 pub mod envoy;
 pub mod files;

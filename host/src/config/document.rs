@@ -1,0 +1,238 @@
+//! The shape of the file.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use peergate_policy::Endpoint as Kind;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use super::address::Address;
+use super::error::ConfigError;
+
+/// What one host does.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Document {
+    /// TLS in, plaintext to the local service
+    #[serde(default)]
+    pub inbound: Vec<Inbound>,
+    /// Pages for operators: metrics, health
+    pub admin: Option<Admin>,
+    /// Threads [default: one per core]
+    #[schemars(range(min = 1, max = 1024))]
+    pub workers: Option<u16>,
+    /// A filter in place of the built-in one; relative to this file
+    pub filter: Option<PathBuf>,
+}
+
+/// A port that clients connect to with TLS.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Inbound {
+    /// How logs and metrics call it [default: its address]
+    pub name: Option<String>,
+    /// Where to listen: HOST:PORT, or unix:/absolute/path; port 0 chooses a free one
+    pub address: Address,
+    /// What is forwarded
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The local service
+    pub upstream: Upstream,
+    /// Who may come in; of several, the name that the client asks for (SNI) chooses
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// What is forwarded.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HTTP/1.1 and HTTP/2; the filter judges the connection and each request
+    #[default]
+    Http,
+    /// Bytes; the filter judges the connection
+    Tcp,
+}
+
+impl Protocol {
+    /// As the file and the command line say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// The local service.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Upstream {
+    /// HOST:PORT, or unix:/absolute/path
+    pub address: Address,
+    /// What it speaks; gRPC needs h2c
+    #[serde(default)]
+    pub protocol: UpstreamProtocol,
+}
+
+/// What the upstream speaks.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge (RFC 9113 section 3.3)
+    H2c,
+}
+
+/// One kind of client on a port.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Endpoint {
+    /// How clients are known
+    #[serde(rename = "endpoint", deserialize_with = "kind")]
+    #[schemars(with = "KindWord")]
+    pub kind: Kind,
+    /// The policy document; relative to this file [default: $VESPA_TLS_CONFIG_FILE]
+    pub policy: Option<PathBuf>,
+    /// Host names that are for this endpoint; needed where a port has several
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Names that still work; their use is counted
+    #[serde(default)]
+    pub deprecated_names: Vec<String>,
+}
+
+impl Endpoint {
+    /// All names that are for this endpoint.
+    pub fn all_names(&self) -> impl Iterator<Item = &String> {
+        self.names.iter().chain(&self.deprecated_names)
+    }
+}
+
+/// Pages for operators.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Admin {
+    /// A loopback address: HOST:PORT
+    pub address: Address,
+}
+
+impl Document {
+    /// Reads a configuration file. Paths in it become relative to its directory.
+    ///
+    /// # Errors
+    /// What is not of this shape or cannot work, with line and column.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut document: Self =
+            serde_json::from_str(text).map_err(|error| ConfigError::shape(path, &error))?;
+        document.check().map_err(|(place, message)| ConfigError::meaning(path, text, &place, message))?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let relative = |path: &mut Option<PathBuf>| {
+            if let Some(path) = path {
+                *path = directory.join(&path);
+            }
+        };
+        relative(&mut document.filter);
+        for endpoint in document.inbound.iter_mut().flat_map(|inbound| &mut inbound.endpoints) {
+            relative(&mut endpoint.policy);
+        }
+        Ok(document)
+    }
+
+    /// What the shape does not say, with its place as a JSON pointer.
+    fn check(&self) -> Result<(), (String, String)> {
+        if self.inbound.is_empty() {
+            return Err((String::new(), "nothing to serve; add a listener to `inbound`".to_owned()));
+        }
+        if self.workers.is_some_and(|workers| !(1..=1024).contains(&workers)) {
+            return Err(("/workers".to_owned(), "expected 1 to 1024".to_owned()));
+        }
+        let (mut addresses, mut names) = (HashSet::new(), HashSet::new());
+        for (index, inbound) in self.inbound.iter().enumerate() {
+            let at = |key: &str| format!("/inbound/{index}{key}");
+            inbound.check().map_err(|(place, message)| (at(&place), message))?;
+            let chosen = matches!(&inbound.address, Address::Tcp(text) if text.ends_with(":0"));
+            if !chosen && !addresses.insert(&inbound.address) {
+                let message = format!("`{}` is the address of another listener too", inbound.address);
+                return Err((at("/address"), message));
+            }
+            if let Some(name) = &inbound.name
+                && (name.is_empty() || !names.insert(name))
+            {
+                return Err((at("/name"), "empty, or the name of another listener too".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inbound {
+    fn check(&self) -> Result<(), (String, String)> {
+        if !self.upstream.address.is_target() {
+            return Err(("/upstream/address".to_owned(), "port 0 cannot be connected to".to_owned()));
+        }
+        if self.endpoints.is_empty() {
+            let message = "nobody may come in; add `{\"endpoint\": \"peer\"}` or another kind".to_owned();
+            return Err(("/endpoints".to_owned(), message));
+        }
+        let mut known = HashSet::new();
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            let at = |key: &str| format!("/endpoints/{index}{key}");
+            if self.protocol == Protocol::Tcp && endpoint.kind != Kind::Peer {
+                let message = format!(
+                    "an endpoint of kind `{}` judges requests, and protocol `tcp` has none; use `http`",
+                    endpoint.kind.as_str()
+                );
+                return Err((at("/endpoint"), message));
+            }
+            if self.endpoints.len() > 1 && endpoint.all_names().next().is_none() {
+                let message = "one of several endpoints needs `names`: they tell which one a client wants";
+                return Err((at(""), message.to_owned()));
+            }
+            for name in endpoint.all_names() {
+                if !is_server_name(name) {
+                    let message = format!(
+                        "`{}` is no host name that a client can ask for in its handshake (RFC 6066 section 3); write it without port and wildcard",
+                        name.escape_debug()
+                    );
+                    return Err((at("/names"), message));
+                }
+                if !known.insert(name.trim_end_matches('.').to_ascii_lowercase()) {
+                    return Err((at("/names"), format!("`{name}` is named twice on this port")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A DNS host name that is no IP address.
+fn is_server_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    matches!(rustls_pki_types::ServerName::try_from(name), Ok(rustls_pki_types::ServerName::DnsName(_)))
+}
+
+/// The JSON Schema (2020-12) of the file.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Document).into()
+}
+
+/// The words of [`Kind`], for the schema.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case", rename = "Kind")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum KindWord {
+    /// By a certificate of the policy's authorities, and `authorized-peers`
+    Peer,
+    /// By a certificate that is one of the `data-plane` clients'
+    Mtls,
+    /// By a bearer token of one of the `data-plane` clients
+    Token,
+}
+
+fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Kind, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    word.parse().map_err(|_| serde::de::Error::unknown_variant(&word, Kind::WORDS))
+}

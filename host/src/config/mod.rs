@@ -1,0 +1,12 @@
+//! The host's configuration file: listeners, where they forward to, and who may come in.
+
+mod address;
+mod document;
+mod error;
+
+pub use address::{Address, AddressError};
+pub use document::{Admin, Document, Endpoint, Inbound, Upstream, UpstreamProtocol, schema};
+pub use error::ConfigError;
+
+#[cfg(test)]
+mod tests;
