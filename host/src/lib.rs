@@ -7,6 +7,7 @@ pub mod audit;
 pub mod clean;
 pub mod config;
 pub mod demo;
+pub mod endpoint_name;
 pub mod envoy;
 pub mod files;
 pub mod judge;

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod endpoint;
+mod endpoint_new;
 mod explain;
 mod pki;
 mod precompile;
@@ -37,6 +38,8 @@ enum Command {
     Test(test::Test),
     /// Make, name, list and revoke bearer tokens
     Token(token::Token),
+    /// Make anonymous names for endpoints
+    Endpoint(endpoint_new::Endpoint),
     /// Write a development PKI: certificates to admit and certificates to refuse
     Pki(pki::Pki),
     /// Compile a filter to native code (used by `run --filter`)
@@ -54,6 +57,7 @@ impl Cli {
             Command::Explain(command) => command.execute(),
             Command::Test(command) => command.execute(),
             Command::Token(command) => command.execute(),
+            Command::Endpoint(command) => command.execute(),
             Command::Pki(command) => command.execute(),
             Command::Precompile(command) => command.execute(),
         }
