@@ -162,6 +162,60 @@ fn a_terminal_is_shown_the_token_and_nothing_else_is() {
     assert!(desk.admits(secret));
 }
 
+/// A version whose token nobody has would stay in the policy unseen.
+#[test]
+fn no_version_stands_in_a_policy_when_its_token_was_lost() {
+    let desk = Desk::new();
+    let before = fs::read_dir(desk.directory.path()).expect("the directory").count();
+    let new = "token new --policy policy.json --client query --id t --permissions read";
+    let program = peergate().get_program().to_string_lossy().into_owned();
+    // A file system without room: for the token, and for the policy alone.
+    for blocks in [0, 1] {
+        let limited = format!("trap '' XFSZ; ulimit -f {blocks}; '{program}' {new} --out token");
+        let full = run(Command::new("sh").current_dir(desk.directory.path()).args(["-c", &limited]), b"");
+        assert_eq!((full.code, &*full.stdout), (Some(2), ""), "{blocks}: {}", full.stderr);
+        let what = if blocks == 0 { "cannot write `token`" } else { "cannot write `policy.json`" };
+        assert!(full.stderr.contains(what), "{}", full.stderr);
+        assert_eq!(desk.policy(), POLICY);
+        assert_eq!(fs::read_dir(desk.directory.path()).expect("the directory").count(), before);
+    }
+    let mut python = Command::new("python3");
+    python.current_dir(desk.directory.path()).args(["-c", CLOSED_TERMINAL, &program]);
+    let closed = run(python.args(new.split(' ')), b"");
+    assert_eq!(closed.code, Some(2), "{}", closed.output());
+    assert!(closed.stderr.contains("cannot show the token"), "{}", closed.stderr);
+    assert_eq!(desk.policy(), POLICY);
+}
+
+/// Runs a program on a terminal that is closed while the program waits for the policy, and ends as it did.
+const CLOSED_TERMINAL: &str = "
+import fcntl, os, pty, subprocess, sys, time
+terminal, inner = pty.openpty()
+directory = os.open('.', os.O_RDONLY)
+fcntl.flock(directory, fcntl.LOCK_EX)
+program = subprocess.Popen(sys.argv[1:], stdout=inner)
+os.close(inner)
+opened = lambda: [os.path.realpath(entry) for entry in os.scandir(f'/proc/{program.pid}/fd')]
+while program.poll() is None and os.getcwd() not in opened(): time.sleep(0.01)
+os.close(terminal)
+fcntl.flock(directory, fcntl.LOCK_UN)
+sys.exit(program.wait())
+";
+
+#[test]
+fn an_editor_that_does_not_end_is_not_waited_for_for_ever() {
+    let desk = Desk::new();
+    let directory = fs::File::open(desk.directory.path()).expect("the directory");
+    directory.lock().expect("a lock");
+    let made = desk.token("new", "--client query --id t --permissions read --out token");
+    assert_eq!((made.code, &*made.stdout), (Some(2), ""), "{}", made.stderr);
+    assert!(made.stderr.contains("cannot edit `policy.json`: another program has held"), "{}", made.stderr);
+    assert!(!desk.file("token").exists());
+    directory.unlock().expect("unlocked");
+    let made = desk.token("new", "--client query --id t --permissions read --out token");
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+}
+
 #[test]
 fn nothing_changes_on_an_error() {
     let desk = Desk::new();

@@ -149,7 +149,9 @@ impl New {
             .map_err(|error| named(&self.policy, &error))?;
         self.hand_over(&secret, file, &after)?;
         let expiration = addition.expiration.map_or_else(|| "never".to_owned(), |time| time.to_string());
-        eprintln!(
+        // All is done: a reader that has gone is no failure.
+        let _ = writeln!(
+            io::stderr(),
             "peergate: token `{}` of client `{}`: fingerprint {}, expires {expiration}",
             Clean(&self.id),
             Clean(&self.client),
@@ -158,20 +160,31 @@ impl New {
         Ok(())
     }
 
-    /// Either the policy has the token and its maker too, or neither.
+    /// First its maker has the token, then the policy: a version whose token nobody has would be a door without a
+    /// guard, and a token that no policy knows opens nothing.
     fn hand_over(&self, secret: &Secret, file: PolicyFile, after: &str) -> Result<(), Box<dyn Error>> {
         let Some(out) = &self.out else {
-            file.replace(after)?;
-            let mut terminal = io::stdout().lock();
-            return Ok(writeln!(terminal, "{}", secret.expose()).and_then(|()| terminal.flush())?);
+            show(secret)?;
+            return file.replace(after).map_err(|error| match error {
+                TokenError::NotDurable { .. } => error.into(),
+                error => format!("{error}; the token above opens nothing").into(),
+            });
         };
         token::write_secret(out, secret)?;
         file.replace(after).map_err(|error| {
-            // A token that no policy knows is good for nothing.
-            let _ = fs::remove_file(out);
+            if !matches!(error, TokenError::NotDurable { .. }) {
+                let _ = fs::remove_file(out);
+            }
             error.into()
         })
     }
+}
+
+/// Writes the token to the terminal.
+fn show(secret: &Secret) -> Result<(), Box<dyn Error>> {
+    let mut terminal = io::stdout().lock();
+    let shown = writeln!(terminal, "{}", secret.expose()).and_then(|()| terminal.flush());
+    shown.map_err(|error| format!("cannot show the token: {error}; the policy stays as it was").into())
 }
 
 impl Source {

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use peergate_policy::PolicyError;
 
+use super::policy_file::LOCK_PATIENCE;
 use crate::clean::Clean;
 use crate::files::FileError;
 
-/// Nothing was changed.
+/// Nothing was changed, but for [`TokenError::NotDurable`].
 #[derive(Debug)]
 pub enum TokenError {
     /// The policy file is not to be trusted, or not readable.
@@ -23,6 +24,20 @@ pub enum TokenError {
     },
     /// Replacing a symbolic link would leave the file behind it as it was.
     NotTheFileItself(PathBuf),
+    /// Somebody else edits a policy of this directory, and goes on.
+    Locked {
+        /// The policy file.
+        path: PathBuf,
+        /// What is locked.
+        directory: PathBuf,
+    },
+    /// The file was changed, and nobody knows whether the change outlives a crash of the machine.
+    NotDurable {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        error: io::Error,
+    },
     /// The file changed while it was being edited.
     Changed(PathBuf),
     /// Not a policy: before the edit, or after it.
@@ -54,6 +69,18 @@ impl fmt::Display for TokenError {
             Self::NotTheFileItself(path) => {
                 write!(formatter, "{} is a symbolic link; name the policy file itself", quoted(path))
             }
+            Self::Locked { path, directory } => write!(
+                formatter,
+                "cannot edit {}: another program has held the lock on its directory {} for {} s; end it, or try again",
+                quoted(path),
+                quoted(directory),
+                LOCK_PATIENCE.as_secs()
+            ),
+            Self::NotDurable { path, error } => write!(
+                formatter,
+                "{} was changed, and a crash of the machine could undo that: {error}",
+                quoted(path)
+            ),
             Self::Changed(path) => {
                 write!(formatter, "{} was changed by somebody else meanwhile; try again", quoted(path))
             }

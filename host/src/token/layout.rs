@@ -36,10 +36,11 @@ pub(super) fn appended(
     elements: &[&RawValue],
     element: &impl Serialize,
 ) -> serde_json::Result<String> {
+    let newline = line_end(text);
     let Some(last) = elements.last() else {
-        let base = indentation(text, place(text, array).start);
+        let base = format!("{newline}{}", indentation(text, place(text, array).start));
         let content = match text.contains('\n') {
-            true => format!("[\n{base}{STEP}{}\n{base}]", tall(element, &format!("{base}{STEP}"))?),
+            true => format!("[{base}{STEP}{}{base}]", tall(element, &format!("{base}{STEP}"))?),
             false => format!("[{}]", flat(element)?),
         };
         return Ok(replaced(text, &[array], &content));
@@ -48,8 +49,8 @@ pub(super) fn appended(
     let indent = indentation(text, start);
     let on_its_own_line = text[..start].ends_with(indent) && text[..start - indent.len()].ends_with('\n');
     let addition = match (on_its_own_line, last.get().contains('\n')) {
-        (true, true) => format!(",\n{indent}{}", tall(element, indent)?),
-        (true, false) => format!(",\n{indent}{}", flat(element)?),
+        (true, true) => format!(",{newline}{indent}{}", tall(element, &format!("{newline}{indent}"))?),
+        (true, false) => format!(",{newline}{indent}{}", flat(element)?),
         (false, _) => format!(", {}", flat(element)?),
     };
     Ok([&text[..end], &addition, &text[end..]].concat())
@@ -74,9 +75,15 @@ fn indentation(text: &str, position: usize) -> &str {
     &text[line..line + blank]
 }
 
-/// On several lines; all but the first with `indent`. Line ends within strings are escaped, so each is one of ours.
-fn tall(element: &impl Serialize, indent: &str) -> serde_json::Result<String> {
-    Ok(serde_json::to_string_pretty(element)?.replace('\n', &format!("\n{indent}")))
+/// How the lines of the text end: as its first one does.
+fn line_end(text: &str) -> &'static str {
+    let first = text.split('\n').next().unwrap_or_default();
+    if first.len() < text.len() && first.ends_with('\r') { "\r\n" } else { "\n" }
+}
+
+/// On several lines, with `margin` between them. Line ends within strings are escaped, so each is one of ours.
+fn tall(element: &impl Serialize, margin: &str) -> serde_json::Result<String> {
+    Ok(serde_json::to_string_pretty(element)?.replace('\n', margin))
 }
 
 /// On one line, with spaces where people put them.
@@ -145,6 +152,17 @@ mod tests {
         ] {
             assert_eq!(with(before, &ELEMENT), after, "{before}");
         }
+    }
+
+    #[test]
+    fn lines_end_as_those_of_the_document() {
+        for before in ["[\n]", "[\n   7\n]", "[\n\t[\n6]\n]", "[6,\n 7]", "[]", "[\n  {\"\": 1\n}]"] {
+            let crlf = with(&before.replace('\n', "\r\n"), &ELEMENT);
+            assert_eq!(crlf, with(before, &ELEMENT).replace('\n', "\r\n"), "{before:?}");
+        }
+        // The first line end decides; what stands elsewhere is left alone.
+        assert_eq!(with("[\n 7,\r\n 8]", &7), "[\n 7,\r\n 8,\n 7]");
+        assert_eq!(with("[\r\n 7,\n 8]", &7), "[\r\n 7,\n 8,\r\n 7]");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use peergate_policy::token::Fingerprint;
 use peergate_policy::{Decision, Permission, Policy, Request, UnixTime};
@@ -222,6 +223,33 @@ fn two_who_edit_at_once_wait_for_each_other() {
         }
     });
     assert_eq!(stored(&fs::read_to_string(desk.path("policy.json")).unwrap()).unwrap().len(), 8);
+}
+
+#[test]
+fn who_waits_for_another_editor_gives_up() {
+    let desk = Desk::new();
+    let path = desk.path("policy.json");
+    let other = PolicyFile::open(&path).unwrap();
+    let error = PolicyFile::open_within(&path, Duration::from_millis(50)).unwrap_err();
+    assert!(matches!(error, TokenError::Locked { .. }), "{error}");
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    other.replace(POLICY).unwrap();
+    assert!(PolicyFile::open_within(&path, Duration::ZERO).is_ok());
+}
+
+#[test]
+fn a_policy_with_other_line_ends_keeps_them() {
+    let crlf = POLICY.replace('\n', "\r\n");
+    let secret = Secret::of(&[7; 32]);
+    let addition = addition("query", &[Permission::Read], Some(30));
+    let after = add(&crlf, &addition, &secret.derive()).unwrap();
+    assert_eq!(after, add(POLICY, &addition, &secret.derive()).unwrap().replace('\n', "\r\n"));
+    let fingerprint = secret.derive().fingerprint();
+    assert_eq!(
+        revoke(&after, fingerprint).unwrap(),
+        revoke(&after.replace('\r', ""), fingerprint).unwrap().replace('\n', "\r\n")
+    );
+    assert_eq!(after.matches('\n').count(), after.matches("\r\n").count());
 }
 
 #[test]
