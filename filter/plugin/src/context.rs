@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use peergate_policy::{CertificateTrust, Configuration, Decision, Endpoint};
+use peergate_policy::{CertificateTrust, Configuration, Decision, Endpoint, Service};
 
 use crate::envoy::{self, HostCallError, Level, Map, Side};
 use crate::gate::Gate;
@@ -68,6 +68,9 @@ fn announce(configuration: &Configuration) {
     if anybody {
         envoy::log(Level::Warn, "peergate: every certificate of the trusted CA is admitted");
     }
+    if configuration.insecure_mixed_mode() {
+        envoy::log(Level::Warn, "peergate: insecure-mixed-mode: everybody is admitted without TLS, and may do all");
+    }
 }
 
 /// A request (HTTP filter) or a connection (network filter).
@@ -94,12 +97,14 @@ impl Peer {
 
     fn admit(&self) -> Result<Action, HostCallError> {
         let head = Head::new(headers::strip(Map::RequestHeaders)?);
-        let verdict = self.gate.judge_request(&head);
+        let authority = self.authority()?;
+        let service = authority.as_deref().map_or(Service::Named, |it| self.gate.configuration().service(it));
+        let verdict = self.gate.judge_request(&head, service);
         if let Decision::Deny(denial) = verdict.decision() {
             Reply::denial(denial.reason()).send(denial.reason().as_str())?;
             return Ok(Action::Pause);
         }
-        if !self.serves_authority()? {
+        if service == Service::Misdirected {
             Reply::misdirected().send("authority-not-served")?;
             return Ok(Action::Pause);
         }
@@ -119,14 +124,14 @@ impl Peer {
         asked.unwrap_or(configuration.endpoint() != Endpoint::Token)
     }
 
-    /// HTTP/2 connections are shared by all names of a certificate, so every request is asked whom it is for.
-    fn serves_authority(&self) -> Result<bool, HostCallError> {
-        let configuration = self.gate.configuration();
-        if configuration.serves_any() {
-            return Ok(true);
+    /// Whom the request is for; `None` where that does not matter. HTTP/2 connections are shared by all names of a
+    /// certificate, so every request is asked. What is no text is the authority of nobody.
+    fn authority(&self) -> Result<Option<String>, HostCallError> {
+        if self.gate.configuration().serves_any() {
+            return Ok(None);
         }
         let authority = envoy::property(&["request", "host"])?.unwrap_or_default();
-        Ok(std::str::from_utf8(&authority).is_ok_and(|authority| configuration.serves(authority)))
+        Ok(Some(String::from_utf8(authority).unwrap_or_default()))
     }
 
     /// Decides on the first event of either direction, whatever its size: a client may close without a byte, and a

@@ -1,18 +1,19 @@
 //! The gate: evidence from the proxy, decision from the engine. HTTP and L4 contexts share it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use peergate_policy::{
     Certificate, CertificateTrust, Configuration, DataPlane, Decision, DenyReason, Digest, Endpoint, Mode,
-    UnixTime,
+    Service, UnixTime,
 };
 
 use crate::cache::Cache;
-use crate::envoy;
+use crate::envoy::{self, Level};
 use crate::head::Head;
 use crate::log::RefusalLog;
-use crate::metrics::Counters;
+use crate::metrics;
 use crate::peer;
 use crate::verdict::Verdict;
 
@@ -26,7 +27,8 @@ pub(crate) struct Gate {
     configuration: Configuration,
     cache: RefCell<Cache>,
     refusals: RefCell<RefusalLog>,
-    counters: RefCell<Counters>,
+    /// Counters of the deprecated names that were used so far.
+    deprecated: RefCell<BTreeMap<String, Option<u32>>>,
 }
 
 impl Gate {
@@ -36,7 +38,7 @@ impl Gate {
             configuration,
             cache: RefCell::default(),
             refusals: RefCell::default(),
-            counters: RefCell::default(),
+            deprecated: RefCell::default(),
         }
     }
 
@@ -56,11 +58,11 @@ impl Gate {
             Endpoint::Peer => self.peer(now),
             Endpoint::Mtls | Endpoint::Token => Err(DenyReason::NoRequest),
         };
-        self.tell(now, verdict)
+        self.tell(now, verdict, Service::Named)
     }
 
-    /// As [`Gate::judge_connection`], about a request.
-    pub(crate) fn judge_request(&self, head: &Head) -> Rc<Verdict> {
+    /// As [`Gate::judge_connection`], about a request for `service`.
+    pub(crate) fn judge_request(&self, head: &Head, service: Service<'_>) -> Rc<Verdict> {
         let now = envoy::now().ok();
         let verdict = match (self.configuration.endpoint(), self.configuration.policy().data_plane()) {
             (Endpoint::Peer, _) => self.peer(now).map(|verdict| self.capable(verdict, head)),
@@ -69,13 +71,22 @@ impl Gate {
             // The configuration is refused then, so this is never reached; it is no reason to admit.
             (Endpoint::Mtls | Endpoint::Token, None) => Err(DenyReason::NoRequest),
         };
-        self.tell(now, verdict)
+        self.tell(now, verdict, service)
     }
 
-    fn tell(&self, now: Option<UnixTime>, verdict: Result<Rc<Verdict>, DenyReason>) -> Rc<Verdict> {
-        let verdict = verdict.unwrap_or_else(|reason| Rc::new(Verdict::decided(Decision::deny(reason))));
+    fn tell(
+        &self,
+        now: Option<UnixTime>,
+        verdict: Result<Rc<Verdict>, DenyReason>,
+        service: Service<'_>,
+    ) -> Rc<Verdict> {
+        let mut verdict = verdict.unwrap_or_else(|reason| Rc::new(Verdict::decided(Decision::deny(reason))));
+        if let Service::Deprecated(name) = service {
+            self.count_deprecated(name);
+            verdict = Rc::new(verdict.for_deprecated(name));
+        }
         envoy::set_property(DECISION, verdict.summary());
-        self.counters.borrow_mut().count(verdict.decision());
+        verdict.count(self.configuration.policy());
         let refused = match verdict.decision() {
             Decision::Allow(grant) => grant.would_deny().is_some(),
             Decision::Deny(_) => true,
@@ -86,10 +97,30 @@ impl Gate {
         verdict
     }
 
+    /// Counts a request for a deprecated name, and warns of the first.
+    fn count_deprecated(&self, name: &str) {
+        let mut deprecated = self.deprecated.borrow_mut();
+        let counter = match deprecated.get(name) {
+            Some(counter) => *counter,
+            None => {
+                envoy::log(Level::Warn, &format!("peergate: the deprecated name `{name}` is still in use"));
+                let counter = metrics::of_deprecated(name);
+                deprecated.insert(name.to_owned(), counter);
+                counter
+            }
+        };
+        metrics::count(counter.as_slice());
+    }
+
     fn peer(&self, now: Option<UnixTime>) -> Result<Rc<Verdict>, DenyReason> {
         // Chain trust changes while the certificate stays the same: asked each time, never cached.
         peer::check_chain()?;
-        self.holder(now).map(|(_, verdict)| verdict)
+        match self.holder(now) {
+            Err(DenyReason::NoCertificate) if self.configuration.insecure_mixed_mode() && peer::is_plaintext() => {
+                Ok(Rc::new(Verdict::decided(self.configuration.judge_plaintext())))
+            }
+            holder => holder.map(|(_, verdict)| verdict),
+        }
     }
 
     /// The certificate of the current connection and what `authorized-peers` say to it, if it is valid now.

@@ -7,6 +7,9 @@ use crate::envoy::{self, HostCallError};
 
 const CERTIFICATE: &[&str] = &["connection", "peer_certificate"];
 const CHAIN_VERIFIED: &[&str] = &["connection", "peer_certificate_valid"];
+const MUTUAL: &[&str] = &["connection", "mtls"];
+const TLS_VERSION: &[&str] = &["connection", "tls_version"];
+const SERVER_NAME: &[&str] = &["connection", "requested_server_name"];
 const DIGEST: &[&str] = &["connection", "sha256_peer_certificate_digest"];
 /// Written by Envoy's `set_filter_state` with `%DOWNSTREAM_PEER_CERT%`, where the attribute does not exist (< 1.39).
 const FILTER_STATE: &[&str] = &["filter_state", "peergate.pem"];
@@ -20,6 +23,17 @@ pub(crate) fn check_chain() -> Result<(), DenyReason> {
         // Nothing to verify is the plainer reason, where it is one.
         Ok(Some(_)) | Err(HostCallError) => pem().and(Err(DenyReason::ChainNotVerified)),
     }
+}
+
+/// Whether the connection certainly has no TLS. A certificate that is missing says nothing: the proxy must know the
+/// connection (`mtls` is never absent then), and know of no TLS version, server name or certificate.
+pub(crate) fn is_plaintext() -> bool {
+    let absent = |path| matches!(envoy::property(path), Ok(None));
+    // Envoy's server name is empty where there is none.
+    let nameless = || envoy::property(SERVER_NAME).is_ok_and(|name| name.is_none_or(|name| name.is_empty()));
+    matches!(envoy::property(MUTUAL), Ok(Some(flag)) if flag == [0])
+        && [TLS_VERSION, CHAIN_VERIFIED, DIGEST].into_iter().all(absent)
+        && nameless()
 }
 
 /// The SHA-256 of the leaf, if the proxy states it in the one form we trust as a cache key: 64 hex digits.

@@ -1,5 +1,6 @@
 //! A decision with everything that is said about it, made once per certificate.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use peergate_policy::{
@@ -7,7 +8,7 @@ use peergate_policy::{
     Validity,
 };
 
-use crate::{envoy, headers};
+use crate::{envoy, headers, metrics};
 
 /// Most rules, and most values of a certificate, that one explanation lists.
 const LISTED: usize = 4;
@@ -21,6 +22,8 @@ pub(crate) struct Verdict {
     validity: Option<Validity>,
     summary: String,
     upstream_headers: Vec<(&'static str, String)>,
+    /// Looked up once.
+    counters: OnceCell<Vec<u32>>,
 }
 
 impl Verdict {
@@ -36,22 +39,43 @@ impl Verdict {
             Decision::Deny(_) => Vec::new(),
         };
         let summary = summary(&decision, &unmet);
-        Self { decision, validity: Some(certificate.validity), summary, upstream_headers }
+        Self { validity: Some(certificate.validity), upstream_headers, ..Self::new(decision, summary) }
+    }
+
+    fn new(decision: Decision, summary: String) -> Self {
+        Self { decision, validity: None, summary, upstream_headers: Vec::new(), counters: OnceCell::new() }
     }
 
     /// A decision that is for one request only.
     pub(crate) fn decided(decision: Decision) -> Self {
-        Self { summary: summary(&decision, ""), decision, validity: None, upstream_headers: Vec::new() }
+        let summary = summary(&decision, "");
+        Self::new(decision, summary)
     }
 
     /// The same verdict with another decision, for one request only.
     pub(crate) fn with(&self, decision: Decision) -> Self {
         Self {
-            summary: summary(&decision, ""),
-            decision,
             validity: self.validity,
             upstream_headers: self.upstream_headers.clone(),
+            ..Self::decided(decision)
         }
+    }
+
+    /// The same verdict about a request for a deprecated name.
+    pub(crate) fn for_deprecated(&self, name: &str) -> Self {
+        let fields = self.summary.strip_suffix('}').unwrap_or(&self.summary);
+        let summary = format!(r#"{fields},"deprecated_name":{}}}"#, quoted(name, usize::MAX));
+        Self {
+            validity: self.validity,
+            upstream_headers: self.upstream_headers.clone(),
+            counters: self.counters.clone(),
+            ..Self::new(self.decision.clone(), summary)
+        }
+    }
+
+    /// Counts one decision that is this.
+    pub(crate) fn count(&self, policy: &Policy) {
+        metrics::count(self.counters.get_or_init(|| metrics::of_decision(policy, &self.decision)));
     }
 
     pub(crate) fn decision(&self) -> &Decision {

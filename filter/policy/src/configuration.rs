@@ -3,19 +3,40 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::capability::CapabilitySet;
+use crate::decision::{Decision, DenyReason, Grant, Matched};
 use crate::document;
 use crate::error::{Fault, PolicyError, PolicyErrorKind};
 use crate::json::Node;
 use crate::policy::Policy;
-use crate::schema::{self, CONFIGURATION};
+use crate::schema::{self, CONFIGURATION, Members};
 
-/// The plugin configuration: `{"endpoint": "peer", "names": ["host.name"], "policy": {...}}`, or a bare policy, which
-/// means `peer`.
+/// The plugin configuration: `{"endpoint": "peer", "names": ["host.name"], "deprecated-names": ["old.name"], "policy":
+/// {...}}`, or a bare policy, which means `peer`.
 #[derive(Clone, Debug)]
 pub struct Configuration {
     endpoint: Endpoint,
-    names: Vec<String>,
+    names: Vec<HostName>,
+    insecure_mixed_mode: bool,
     policy: Policy,
+}
+
+/// An entry of `names` or `deprecated-names`.
+#[derive(Clone, Debug)]
+struct HostName {
+    text: String,
+    deprecated: bool,
+}
+
+/// Whether a request's authority is one of an endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Service<'a> {
+    /// One of `names`, or there are no names at all.
+    Named,
+    /// One of `deprecated-names`, as the configuration writes it.
+    Deprecated(&'a str),
+    /// Another host's.
+    Misdirected,
 }
 
 /// How an endpoint knows its clients. No kind falls back to another.
@@ -83,12 +104,12 @@ impl Configuration {
     pub fn of(endpoint: Endpoint, policy: &str) -> Result<Self, PolicyError> {
         document::check_size(policy)
             .and_then(|()| Node::document(policy))
-            .and_then(|node| Self::new(endpoint, Vec::new(), node))
+            .and_then(|node| Self::new(endpoint, node))
             .map_err(|fault| PolicyError::new(policy, fault))
     }
 
     /// A data-plane policy judged as `peer` would admit everyone, and a policy without data plane knows no clients.
-    fn new(endpoint: Endpoint, names: Vec<String>, node: Node<'_>) -> Result<Self, Fault> {
+    fn new(endpoint: Endpoint, node: Node<'_>) -> Result<Self, Fault> {
         let policy = document::policy(node)?;
         let missing = match endpoint {
             Endpoint::Peer if policy.data_plane().is_some() && policy.admits_any_authenticated() => {
@@ -99,7 +120,7 @@ impl Configuration {
         };
         match missing {
             Some(key) => Err(node.fault(PolicyErrorKind::EndpointNeeds { endpoint: endpoint.as_str(), key })),
-            None => Ok(Self { endpoint, names, policy }),
+            None => Ok(Self { endpoint, names: Vec::new(), insecure_mixed_mode: false, policy }),
         }
     }
 
@@ -113,35 +134,97 @@ impl Configuration {
         &self.policy
     }
 
-    /// Whether requests for every authority are for this endpoint, because it has no `names`.
+    /// `names`, without trailing dots.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().filter(|name| !name.deprecated).map(|name| &*name.text)
+    }
+
+    /// `deprecated-names`, without trailing dots: served as `names` are, until nobody uses them any more.
+    pub fn deprecated_names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().filter(|name| name.deprecated).map(|name| &*name.text)
+    }
+
+    /// Whether requests for every authority are for this endpoint, because it has no name of either kind.
     pub fn serves_any(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// Whether requests for this authority are for this endpoint (RFC 9110, 7.4): the host is compared without case,
-    /// port and trailing dot. Without `names` every authority is.
-    pub fn serves(&self, authority: &str) -> bool {
-        self.serves_any() || self.names.iter().any(|name| name.eq_ignore_ascii_case(host_of(authority)))
+    /// Whether a request for this authority is for this endpoint (RFC 9110, 7.4): the host is compared without case,
+    /// port and trailing dot. Without names every authority is.
+    pub fn service(&self, authority: &str) -> Service<'_> {
+        if self.serves_any() {
+            return Service::Named;
+        }
+        let host = host_of(authority);
+        match self.names.iter().find(|name| name.text.eq_ignore_ascii_case(host)) {
+            None => Service::Misdirected,
+            Some(name) if name.deprecated => Service::Deprecated(&name.text),
+            Some(_) => Service::Named,
+        }
+    }
+
+    /// `insecure-mixed-mode`: whether connections without TLS are admitted.
+    pub fn insecure_mixed_mode(&self) -> bool {
+        self.insecure_mixed_mode
+    }
+
+    /// Decides about a connection that certainly has no TLS, so there is nobody to know. In mixed mode it may do all
+    /// (Vespa's `VESPA_TLS_INSECURE_MIXED_MODE`).
+    pub fn judge_plaintext(&self) -> Decision {
+        if !self.insecure_mixed_mode {
+            return Decision::deny(DenyReason::NoCertificate);
+        }
+        let matched = Matched { rules: vec![INSECURE_PLAINTEXT.into()], shadow: Vec::new() };
+        Decision::Allow(Grant::new(matched, CapabilitySet::ALL))
     }
 }
 
+/// Stands for the rule that admits plaintext.
+const INSECURE_PLAINTEXT: &str = "insecure-plaintext";
+
 fn configuration(node: Node<'_>) -> Result<Configuration, Fault> {
-    let wrapped = node.object()?.iter().any(|member| matches!(&*member.key, "policy" | "endpoint" | "names"));
+    let wrapped = node.object()?.iter().any(|member| CONFIGURATION.has(&member.key));
     if !wrapped {
-        return Configuration::new(Endpoint::Peer, Vec::new(), node);
+        return Configuration::new(Endpoint::Peer, node);
     }
     let members = CONFIGURATION.members(node, false)?;
     let endpoint = match members.find("endpoint") {
         Some(kind) => schema::choice(kind, Endpoint::WORDS, Endpoint::VALUES)?,
         None => Endpoint::Peer,
     };
-    let names = members.strings("names", "leave `names` out to serve every authority")?;
-    let names: Vec<String> = names.into_iter().map(|name| name.trim_end_matches('.').to_owned()).collect();
-    if let Some(wrong) = names.iter().find(|name| name.is_empty() || host_of(name) != **name) {
-        let value = wrong.clone();
-        return Err(node.fault(PolicyErrorKind::NotAHostName { value }));
+    let mut names = Vec::new();
+    host_names(&members, "names", false, &mut names)?;
+    host_names(&members, "deprecated-names", true, &mut names)?;
+    let insecure_mixed_mode = match members.find("insecure-mixed-mode") {
+        Some(flag) if flag.boolean()? && endpoint != Endpoint::Peer => {
+            return Err(flag.fault(PolicyErrorKind::EndpointForbids { endpoint: endpoint.as_str() }));
+        }
+        Some(flag) => flag.boolean()?,
+        None => false,
+    };
+    let configuration = Configuration::new(endpoint, members.require("policy")?)?;
+    Ok(Configuration { names, insecure_mixed_mode, ..configuration })
+}
+
+fn host_names(
+    members: &Members<'_>,
+    key: &'static str,
+    deprecated: bool,
+    names: &mut Vec<HostName>,
+) -> Result<(), Fault> {
+    let Some(node) = members.find(key) else { return Ok(()) };
+    for entry in node.filled_array("leave all names out to serve every authority")? {
+        let value = entry.string()?;
+        let text = value.trim_end_matches('.');
+        if text.is_empty() || host_of(text) != text {
+            return Err(entry.fault(PolicyErrorKind::NotAHostName { value: text.to_owned() }));
+        }
+        if names.iter().any(|name| name.text.eq_ignore_ascii_case(text)) {
+            return Err(entry.fault(PolicyErrorKind::DuplicateName { name: text.to_owned() }));
+        }
+        names.push(HostName { text: text.to_owned(), deprecated });
     }
-    Configuration::new(endpoint, names, members.require("policy")?)
+    Ok(())
 }
 
 /// The host of an authority `host[:port]`, IPv6 in brackets.
@@ -173,9 +256,53 @@ mod tests {
             ("a.example@evil", false),
             ("", false),
         ] {
-            assert_eq!(configuration.serves(authority), served, "{authority}");
+            let expected = if served { Service::Named } else { Service::Misdirected };
+            assert_eq!(configuration.service(authority), expected, "{authority}");
         }
-        assert!(Configuration::parse("{}").expect("a bare policy").serves("anything"));
+        let bare = Configuration::parse("{}").expect("a bare policy");
+        assert_eq!(bare.service("anything"), Service::Named);
+    }
+
+    #[test]
+    fn deprecated_names_are_served_and_told_apart() {
+        let text = r#"{"names": ["new.example"], "deprecated-names": ["Old.example.", "older.example"], "policy": {}}"#;
+        let both = Configuration::parse(text).expect("valid");
+        assert_eq!(both.names().collect::<Vec<_>>(), ["new.example"]);
+        assert_eq!(both.deprecated_names().collect::<Vec<_>>(), ["Old.example", "older.example"]);
+        let text = r#"{"deprecated-names": ["old.example"], "policy": {}}"#;
+        let alone = Configuration::parse(text).expect("valid");
+        assert_eq!(alone.names().count(), 0);
+        assert!(!alone.serves_any());
+        for (configuration, authority, service) in [
+            (&both, "new.example:8443", Service::Named),
+            (&both, "OLD.EXAMPLE.:8443", Service::Deprecated("Old.example")),
+            (&both, "older.example", Service::Deprecated("older.example")),
+            (&both, "oldest.example", Service::Misdirected),
+            (&alone, "old.example", Service::Deprecated("old.example")),
+            (&alone, "new.example", Service::Misdirected),
+        ] {
+            assert_eq!(configuration.service(authority), service, "{authority}");
+        }
+    }
+
+    #[test]
+    fn plaintext_is_admitted_only_where_the_configuration_says_so() {
+        let judged = |text: &str| Configuration::parse(text).expect(text).judge_plaintext();
+        for denied in [
+            "{}",
+            r#"{"policy": {}}"#,
+            r#"{"insecure-mixed-mode": false, "policy": {}}"#,
+            r#"{"policy": {"authorization-mode": "disable"}}"#,
+            r#"{"endpoint": "token", "insecure-mixed-mode": false, "policy": {"data-plane": {"clients": []}}}"#,
+        ] {
+            assert_eq!(judged(denied), Decision::deny(DenyReason::NoCertificate), "{denied}");
+        }
+        let Decision::Allow(grant) = judged(r#"{"insecure-mixed-mode": true, "policy": {}}"#) else {
+            panic!("mixed mode admits");
+        };
+        assert_eq!(&*grant.matched().rules[0], "insecure-plaintext");
+        assert_eq!(grant.capabilities(), CapabilitySet::ALL);
+        assert_eq!((grant.client(), grant.would_deny()), (None, None));
     }
 
     #[test]
@@ -194,8 +321,20 @@ mod tests {
             (r#"{"endpoint": "per", "policy": {}}"#, "did you mean `peer`?"),
             (r#"{"polcy": {}}"#, "unknown key `polcy`"),
             (r#"{"policy": {}, "name": []}"#, "unknown key `name`"),
-            (r#"{"names": ["."], "policy": {}}"#, "`` is no host name; write it without a port"),
+            (r#"{"names": ["."], "policy": {}}"#, "`names[0]` at line 1 column 12: `` is no host name; write it without a port"),
             (r#"{"names": ["a:8443"], "policy": {}}"#, "`a:8443` is no host name; write it without a port"),
+            (r#"{"deprecated-names": [], "policy": {}}"#, "empty array: leave all names out"),
+            (r#"{"names": ["a", "A."], "policy": {}}"#, "`names[1]` at line 1 column 17: `A` is here twice"),
+            (
+                r#"{"names": ["a"], "deprecated-names": ["b", "A"], "policy": {}}"#,
+                "`deprecated-names[1]` at line 1 column 44: `A` is here twice; names must be unique",
+            ),
+            (r#"{"policy": {}, "deprecated_names": ["a"]}"#, "did you mean `deprecated-names`?"),
+            (r#"{"policy": {}, "insecure-mixed-mode": "true"}"#, "expected true or false, found a string"),
+            (
+                r#"{"endpoint": "mtls", "insecure-mixed-mode": true, "policy": {"data-plane": {"clients": []}}}"#,
+                "`insecure-mixed-mode` at line 1 column 45: only an endpoint of kind `peer` takes plaintext, this is `mtls`",
+            ),
             ("[]", "expected an object, found an array"),
             ("", "not JSON"),
         ] {

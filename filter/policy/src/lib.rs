@@ -66,7 +66,7 @@ mod work;
 pub use address::{AddressBlock, AddressBlockError};
 pub use capability::CapabilitySet;
 pub use compatibility::Compatibility;
-pub use configuration::{Configuration, Endpoint, EndpointError};
+pub use configuration::{Configuration, Endpoint, EndpointError, Service};
 pub use data_plane::{CertificateTrust, ClientGrant, DataPlane, TokenUse};
 pub use decision::{Decision, Denial, DenyReason, Grant, Matched};
 pub use error::{Hint, PolicyError, PolicyErrorKind};

@@ -66,8 +66,10 @@ pub(crate) const PERMISSION_RULE: Schema =
     Schema { place: "an entry of `permission-rules`", keys: &["methods", "paths", "permission"] };
 
 /// The plugin configuration that wraps a policy.
-pub(crate) const CONFIGURATION: Schema =
-    Schema { place: "the plugin configuration", keys: &["endpoint", "names", "policy"] };
+pub(crate) const CONFIGURATION: Schema = Schema {
+    place: "the plugin configuration",
+    keys: &["endpoint", "names", "deprecated-names", "insecure-mixed-mode", "policy"],
+};
 
 const ALL: [&Schema; 12] = [
     &ROOT,
@@ -85,10 +87,14 @@ const ALL: [&Schema; 12] = [
 ];
 
 impl Schema {
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.keys.contains(&key)
+    }
+
     /// The members of an object whose keys are all known. With `ignore_unknown` (Vespa's way) the others are left out.
     pub(crate) fn members<'a>(&self, node: Node<'a>, ignore_unknown: bool) -> Result<Members<'a>, Fault> {
         let (known, unknown): (Vec<Member>, Vec<Member>) =
-            node.object()?.into_iter().partition(|member| self.keys.contains(&member.key.as_ref()));
+            node.object()?.into_iter().partition(|member| self.has(&member.key));
         match unknown.first() {
             Some(member) if !ignore_unknown => Err(self.unknown(member)),
             _ => Ok(Members { node, known, ignored: unknown }),
@@ -97,7 +103,7 @@ impl Schema {
 
     fn unknown(&self, member: &Member<'_>) -> Fault {
         let key = member.key.to_string();
-        let elsewhere = ALL.iter().find(|schema| schema.keys.contains(&key.as_str()));
+        let elsewhere = ALL.iter().find(|schema| schema.has(&key));
         let hint = match (nearest(&key, self.keys), elsewhere) {
             (_, Some(schema)) => Hint::Misplaced(schema.place),
             (Some(near), None) => Hint::Misspelt(near),

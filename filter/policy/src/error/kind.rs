@@ -119,6 +119,11 @@ pub enum PolicyErrorKind {
         /// The key it needs.
         key: &'static str,
     },
+    /// Plaintext for an endpoint whose clients are known by a credential.
+    EndpointForbids {
+        /// The kind of endpoint.
+        endpoint: &'static str,
+    },
 }
 
 /// What a misspelt or misplaced key probably meant.
@@ -182,7 +187,8 @@ impl fmt::Display for PolicyErrorKind {
             | Self::TokenContext
             | Self::RelativePath { .. }
             | Self::NotAHostName { .. }
-            | Self::EndpointNeeds { .. } => self.fmt_value(formatter),
+            | Self::EndpointNeeds { .. }
+            | Self::EndpointForbids { .. } => self.fmt_value(formatter),
         }
     }
 }
@@ -226,6 +232,9 @@ impl PolicyErrorKind {
             }
             Self::EndpointNeeds { endpoint, key } => {
                 write!(formatter, "an endpoint of kind `{endpoint}` needs `{key}` in its policy")
+            }
+            Self::EndpointForbids { endpoint } => {
+                write!(formatter, "only an endpoint of kind `peer` takes plaintext, this is `{endpoint}`")
             }
             // All others are written by `fmt`.
             _ => Ok(()),
