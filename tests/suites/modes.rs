@@ -40,7 +40,7 @@ fn a_dry_run_in_envoy_admits_everybody_and_counts() {
     }
     let stats = envoy.admin_body("/stats?filter=peergate_decisions").expect("the counters");
     for (name, count) in [
-        ("outcome.allow", 2),
+        ("outcome.allow.rule.authorized-peers_1_", 2),
         ("outcome.deny.reason.no_rule_matched", 1),
         ("outcome.would_deny.reason.no_rule_matched", 2),
     ] {

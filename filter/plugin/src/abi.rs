@@ -1,7 +1,6 @@
 //! The functions a proxy calls (proxy-wasm ABI 0.2.1). Numbers in, numbers out; all meaning is in [`crate::context`].
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::context::{self, Action, Peer, Root};
@@ -10,7 +9,38 @@ use crate::gate::Gate;
 
 thread_local! {
     /// A wasm module has one thread. The proxy names contexts by number and never uses a number twice.
-    static CONTEXTS: RefCell<BTreeMap<u32, Context>> = const { RefCell::new(BTreeMap::new()) };
+    static CONTEXTS: RefCell<Contexts> = const { RefCell::new(Contexts(Vec::new())) };
+}
+
+/// Sorted by number. Proxies count upwards, so a new one is the last.
+struct Contexts(Vec<(u32, Context)>);
+
+impl Contexts {
+    fn place(&self, id: u32) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&id, |(known, _)| *known)
+    }
+
+    fn find(&mut self, id: u32) -> Option<&mut Context> {
+        let place = self.place(id).ok()?;
+        Some(&mut self.0[place].1)
+    }
+
+    fn insert(&mut self, id: u32, context: Context) {
+        match self.place(id) {
+            Ok(place) => self.0[place].1 = context,
+            Err(place) => self.0.insert(place, (id, context)),
+        }
+    }
+
+    fn remove(&mut self, id: u32) {
+        if let Ok(place) = self.place(id) {
+            self.0.remove(place);
+        }
+    }
+
+    fn gates(&self) -> impl Iterator<Item = Rc<Gate>> {
+        self.0.iter().filter_map(|(_, context)| context.gate())
+    }
 }
 
 enum Context {
@@ -59,7 +89,7 @@ extern "C" fn proxy_on_context_create(id: u32, parent: u32) {
         } else {
             // INVARIANT: no context without a configuration. A proxy that asks for one is stopped here, and denies.
             let gate =
-                contexts.get(&parent).and_then(Context::gate).expect("a root context is configured first");
+                contexts.find(parent).and_then(|it| it.gate()).expect("a root context is configured first");
             Context::Peer(Peer::new(gate))
         };
         contexts.insert(id, context);
@@ -75,8 +105,8 @@ extern "C" fn proxy_on_vm_start(_root: u32, _size: usize) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_configure(root: u32, _size: usize) -> u32 {
     CONTEXTS.with_borrow_mut(|contexts| {
-        let gate = context::configured(contexts.values().filter_map(Context::gate));
-        match (contexts.get_mut(&root), gate) {
+        let gate = context::configured(contexts.gates());
+        match (contexts.find(root), gate) {
             (Some(Context::Root(root)), Ok(gate)) => {
                 root.configure(gate);
                 ACCEPTED
@@ -124,12 +154,12 @@ extern "C" fn proxy_on_done(_id: u32) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(id: u32) {
     CONTEXTS.with_borrow_mut(|contexts| {
-        contexts.remove(&id);
+        contexts.remove(id);
     });
 }
 
 fn with(id: u32, callback: impl FnOnce(&mut Peer) -> Action) -> u32 {
-    CONTEXTS.with_borrow_mut(|contexts| match contexts.get_mut(&id) {
+    CONTEXTS.with_borrow_mut(|contexts| match contexts.find(id) {
         Some(Context::Peer(peer)) => callback(peer) as u32,
         // A trap, which every proxy turns into a refusal: nobody else can be meant.
         Some(Context::Root(_)) | None => panic!("the proxy created no such context"),

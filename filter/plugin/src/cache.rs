@@ -1,9 +1,8 @@
 //! What is known of certificates, bounded.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use peergate_policy::Digest;
+use peergate_policy::{Digest, DigestIndex};
 
 use crate::verdict::Verdict;
 
@@ -14,22 +13,22 @@ const CAPACITY: usize = 1024;
 const TEXT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Least-recently-used, approximately: when the young half is full it becomes the old one, and what is not asked for
-/// again is dropped with it. A tree, not a hash map: peers choose their certificates, so no key may be slow.
+/// again is dropped with it.
 ///
 /// What changes without the certificate changing (validity, chain trust) is never cached.
 #[derive(Default)]
 pub(crate) struct Cache {
-    young: BTreeMap<Digest, Rc<Verdict>>,
+    young: DigestIndex<Rc<Verdict>>,
     young_bytes: usize,
-    old: BTreeMap<Digest, Rc<Verdict>>,
+    old: DigestIndex<Rc<Verdict>>,
 }
 
 impl Cache {
     pub(crate) fn find(&mut self, digest: &Digest) -> Option<Rc<Verdict>> {
-        if let Some(value) = self.young.get(digest) {
+        if let Some(value) = self.young.find(digest) {
             return Some(value.clone());
         }
-        let value = self.old.get(digest)?.clone();
+        let value = self.old.find(digest)?.clone();
         self.insert(*digest, value.clone());
         Some(value)
     }
@@ -41,6 +40,6 @@ impl Cache {
             self.young_bytes = 0;
         }
         self.young_bytes += bytes;
-        self.young.insert(digest, value);
+        self.young.entry(digest, || value);
     }
 }

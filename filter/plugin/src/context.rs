@@ -69,7 +69,10 @@ fn announce(configuration: &Configuration) {
         envoy::log(Level::Warn, "peergate: every certificate of the trusted CA is admitted");
     }
     if configuration.insecure_mixed_mode() {
-        envoy::log(Level::Warn, "peergate: insecure-mixed-mode: everybody is admitted without TLS, and may do all");
+        envoy::log(
+            Level::Warn,
+            "peergate: insecure-mixed-mode: everybody is admitted without TLS, and may do all",
+        );
     }
 }
 

@@ -1,7 +1,6 @@
 //! The gate: evidence from the proxy, decision from the engine. HTTP and L4 contexts share it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use peergate_policy::{
@@ -13,7 +12,7 @@ use crate::cache::Cache;
 use crate::envoy::{self, Level};
 use crate::head::Head;
 use crate::log::RefusalLog;
-use crate::metrics;
+use crate::metrics::{self, Counters};
 use crate::peer;
 use crate::verdict::Verdict;
 
@@ -27,8 +26,9 @@ pub(crate) struct Gate {
     configuration: Configuration,
     cache: RefCell<Cache>,
     refusals: RefCell<RefusalLog>,
+    counters: RefCell<Counters>,
     /// Counters of the deprecated names that were used so far.
-    deprecated: RefCell<BTreeMap<String, Option<u32>>>,
+    deprecated: RefCell<Vec<(String, Option<u32>)>>,
 }
 
 impl Gate {
@@ -38,6 +38,7 @@ impl Gate {
             configuration,
             cache: RefCell::default(),
             refusals: RefCell::default(),
+            counters: RefCell::default(),
             deprecated: RefCell::default(),
         }
     }
@@ -86,7 +87,7 @@ impl Gate {
             verdict = Rc::new(verdict.for_deprecated(name));
         }
         envoy::set_property(DECISION, verdict.summary());
-        verdict.count(self.configuration.policy());
+        verdict.count(&self.counters, self.configuration.policy());
         let refused = match verdict.decision() {
             Decision::Allow(grant) => grant.would_deny().is_some(),
             Decision::Deny(_) => true,
@@ -100,12 +101,12 @@ impl Gate {
     /// Counts a request for a deprecated name, and warns of the first.
     fn count_deprecated(&self, name: &str) {
         let mut deprecated = self.deprecated.borrow_mut();
-        let counter = match deprecated.get(name) {
-            Some(counter) => *counter,
+        let counter = match deprecated.iter().find(|(known, _)| known == name) {
+            Some((_, counter)) => *counter,
             None => {
                 envoy::log(Level::Warn, &format!("peergate: the deprecated name `{name}` is still in use"));
                 let counter = metrics::of_deprecated(name);
-                deprecated.insert(name.to_owned(), counter);
+                deprecated.push((name.to_owned(), counter));
                 counter
             }
         };
@@ -114,9 +115,10 @@ impl Gate {
 
     fn peer(&self, now: Option<UnixTime>) -> Result<Rc<Verdict>, DenyReason> {
         // Chain trust changes while the certificate stays the same: asked each time, never cached.
-        peer::check_chain()?;
-        match self.holder(now) {
-            Err(DenyReason::NoCertificate) if self.configuration.insecure_mixed_mode() && peer::is_plaintext() => {
+        match peer::check_chain().and_then(|()| self.holder(now)) {
+            Err(DenyReason::NoCertificate)
+                if self.configuration.insecure_mixed_mode() && peer::is_plaintext() =>
+            {
                 Ok(Rc::new(Verdict::decided(self.configuration.judge_plaintext())))
             }
             holder => holder.map(|(_, verdict)| verdict),

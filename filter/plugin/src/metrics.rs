@@ -4,11 +4,9 @@
 //! `peergate_deprecated_names.name.old_example`.
 //!
 //! Envoy shows them as `wasmcustom.<name>` in `/stats`. Outcomes are `allow`, `deny` and `would_deny`; reasons are a fixed list,
-//! rules and names are the policy's: a client cannot make new series.
+//! rules and names are the configuration's: a client cannot make new series.
 
-use std::sync::Arc;
-
-use peergate_policy::{Decision, Policy};
+use peergate_policy::{Decision, DenyReason, Policy};
 
 use crate::envoy;
 
@@ -18,17 +16,65 @@ const RULES: usize = 100;
 /// Longest rule or host name in a series, in bytes.
 const LABEL_BYTES: usize = 64;
 
-/// The counters of a decision, defined in the proxy; none where it has no metrics.
-pub(crate) fn of_decision(policy: &Policy, decision: &Decision) -> Vec<u32> {
-    let matched = decision.matched();
-    let mut names = vec![decision_name(policy, decision)];
-    for rule in &matched.shadow {
-        let name = format!("peergate_shadow_matched.rule.{}", rule_label(policy, rule));
-        if !names.contains(&name) {
-            names.push(name);
+/// The counters that were needed so far. A proxy without metrics changes no decision.
+#[derive(Default)]
+pub(crate) struct Counters {
+    defined: Vec<(Series, u32)>,
+}
+
+/// What a counter counts.
+#[derive(Clone, Copy, PartialEq)]
+struct Series {
+    kind: Kind,
+    rule: Option<RuleLabel>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Allow,
+    Deny(DenyReason),
+    WouldDeny(DenyReason),
+    Shadow,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum RuleLabel {
+    /// A rule of the policy, by its position.
+    Listed(usize),
+    Other,
+    /// No rule of the policy: it stands for a key of the configuration.
+    Unlisted,
+}
+
+impl Counters {
+    /// The counters of a decision.
+    pub(crate) fn of_decision(&mut self, policy: &Policy, decision: &Decision) -> Vec<u32> {
+        let matched = decision.matched();
+        let kind = match decision {
+            Decision::Allow(grant) => grant.would_deny().map_or(Kind::Allow, Kind::WouldDeny),
+            Decision::Deny(denial) => Kind::Deny(denial.reason()),
+        };
+        let mut ids = Vec::new();
+        self.add(policy, kind, matched.rules.first().map(|rule| &**rule), &mut ids);
+        for rule in &matched.shadow {
+            self.add(policy, Kind::Shadow, Some(rule), &mut ids);
+        }
+        ids
+    }
+
+    fn add(&mut self, policy: &Policy, kind: Kind, rule: Option<&str>, ids: &mut Vec<u32>) {
+        let series = Series { kind, rule: rule.map(|rule| RuleLabel::of(policy, rule)) };
+        let known = self.defined.iter().find(|(defined, _)| *defined == series).map(|(_, id)| *id);
+        let id = known.or_else(|| {
+            let id = envoy::define_counter(&series.name(rule)).ok()?;
+            self.defined.push((series, id));
+            Some(id)
+        });
+        // Several rules may count as `other`, and still are one decision.
+        if let Some(id) = id.filter(|id| !ids.contains(id)) {
+            ids.push(id);
         }
     }
-    names.iter().filter_map(|name| envoy::define_counter(name).ok()).collect()
 }
 
 /// The counter of a deprecated host name.
@@ -37,40 +83,46 @@ pub(crate) fn of_deprecated(name: &str) -> Option<u32> {
     envoy::define_counter(&format!("peergate_deprecated_names.name.{label}")).ok()
 }
 
-/// Counts one. A proxy without metrics changes no decision.
+/// Counts one.
 pub(crate) fn count(ids: &[u32]) {
     ids.iter().for_each(|id| envoy::increment(*id));
 }
 
-fn decision_name(policy: &Policy, decision: &Decision) -> String {
-    let (outcome, reason) = match decision {
-        Decision::Deny(denial) => ("deny", Some(denial.reason())),
-        Decision::Allow(grant) => match grant.would_deny() {
-            Some(reason) => ("would_deny", Some(reason)),
-            None => ("allow", None),
-        },
-    };
-    let mut name = format!("peergate_decisions.outcome.{outcome}");
-    if let Some(reason) = reason {
-        name += ".reason.";
-        name += &reason.as_str().replace('-', "_");
+impl RuleLabel {
+    fn of(policy: &Policy, rule: &str) -> Self {
+        let rules = policy.rules();
+        // The very text: a decision's labels are those of the policy.
+        match rules.iter().take(RULES).position(|known| std::ptr::eq(known.label(), rule)) {
+            Some(position) => Self::Listed(position),
+            None if rules.len() > RULES => Self::Other,
+            None => Self::Unlisted,
+        }
     }
-    if let Some(rule) = decision.matched().rules.first() {
-        name += ".rule.";
-        name += &rule_label(policy, rule);
-    }
-    name
 }
 
-fn rule_label(policy: &Policy, rule: &Arc<str>) -> String {
-    let named = policy.rules().iter().take(RULES).any(|known| known.label() == &**rule);
-    // What no rule has matched is there by configuration, such as `insecure-plaintext`.
-    if named || policy.rules().len() <= RULES { label(rule) } else { "other".to_owned() }
+impl Series {
+    fn name(self, rule: Option<&str>) -> String {
+        let (mut name, reason) = match self.kind {
+            Kind::Allow => ("peergate_decisions.outcome.allow".to_owned(), None),
+            Kind::Deny(reason) => ("peergate_decisions.outcome.deny".to_owned(), Some(reason)),
+            Kind::WouldDeny(reason) => ("peergate_decisions.outcome.would_deny".to_owned(), Some(reason)),
+            Kind::Shadow => ("peergate_shadow_matched".to_owned(), None),
+        };
+        if let Some(reason) = reason {
+            name += ".reason.";
+            name += &reason.as_str().replace('-', "_");
+        }
+        if let Some(rule) = rule {
+            name += ".rule.";
+            name += &if self.rule == Some(RuleLabel::Other) { "other".to_owned() } else { label(rule) };
+        }
+        name
+    }
 }
 
 /// Dots and colons divide the names of statistics; only letters, digits, `-` and `_` are left.
 fn label(text: &str) -> String {
-    let kept = |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_');
+    let kept = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let label: String =
         text.bytes().take(LABEL_BYTES).map(|byte| if kept(byte) { byte.into() } else { '_' }).collect();
     if label.is_empty() { "_".to_owned() } else { label }

@@ -26,13 +26,14 @@ pub(crate) fn check_chain() -> Result<(), DenyReason> {
 }
 
 /// Whether the connection certainly has no TLS. A certificate that is missing says nothing: the proxy must know the
-/// connection (`mtls` is never absent then), and know of no TLS version, server name or certificate.
+/// connection (`mtls` is never absent then), and know of no TLS version, server name or digest.
 pub(crate) fn is_plaintext() -> bool {
     let absent = |path| matches!(envoy::property(path), Ok(None));
     // Envoy's server name is empty where there is none.
     let nameless = || envoy::property(SERVER_NAME).is_ok_and(|name| name.is_none_or(|name| name.is_empty()));
     matches!(envoy::property(MUTUAL), Ok(Some(flag)) if flag == [0])
-        && [TLS_VERSION, CHAIN_VERIFIED, DIGEST].into_iter().all(absent)
+        && absent(TLS_VERSION)
+        && absent(DIGEST)
         && nameless()
 }
 

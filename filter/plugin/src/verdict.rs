@@ -1,6 +1,6 @@
 //! A decision with everything that is said about it, made once per certificate.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
 use peergate_policy::{
@@ -8,7 +8,8 @@ use peergate_policy::{
     Validity,
 };
 
-use crate::{envoy, headers, metrics};
+use crate::metrics::{self, Counters};
+use crate::{envoy, headers};
 
 /// Most rules, and most values of a certificate, that one explanation lists.
 const LISTED: usize = 4;
@@ -74,8 +75,9 @@ impl Verdict {
     }
 
     /// Counts one decision that is this.
-    pub(crate) fn count(&self, policy: &Policy) {
-        metrics::count(self.counters.get_or_init(|| metrics::of_decision(policy, &self.decision)));
+    pub(crate) fn count(&self, counters: &RefCell<Counters>, policy: &Policy) {
+        let ids = self.counters.get_or_init(|| counters.borrow_mut().of_decision(policy, &self.decision));
+        metrics::count(ids);
     }
 
     pub(crate) fn decision(&self) -> &Decision {

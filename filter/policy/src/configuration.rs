@@ -321,7 +321,10 @@ mod tests {
             (r#"{"endpoint": "per", "policy": {}}"#, "did you mean `peer`?"),
             (r#"{"polcy": {}}"#, "unknown key `polcy`"),
             (r#"{"policy": {}, "name": []}"#, "unknown key `name`"),
-            (r#"{"names": ["."], "policy": {}}"#, "`names[0]` at line 1 column 12: `` is no host name; write it without a port"),
+            (
+                r#"{"names": ["."], "policy": {}}"#,
+                "`names[0]` at line 1 column 12: `` is no host name; write it without a port",
+            ),
             (r#"{"names": ["a:8443"], "policy": {}}"#, "`a:8443` is no host name; write it without a port"),
             (r#"{"deprecated-names": [], "policy": {}}"#, "empty array: leave all names out"),
             (r#"{"names": ["a", "A."], "policy": {}}"#, "`names[1]` at line 1 column 17: `A` is here twice"),

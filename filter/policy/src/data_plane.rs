@@ -2,12 +2,12 @@
 //!
 //! Source: Vespa Cloud's `CloudDataPlaneFilter.java` and `CloudTokenDataPlaneFilter.java`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bearer::{self, BearerError};
 use crate::decision::{Decision, DenyReason, Grant};
 use crate::identity::Digest;
+use crate::index::DigestIndex;
 use crate::permission::{Permission, PermissionRules, Permissions};
 use crate::request::Request;
 use crate::token::{CheckHash, Derivation, Fingerprint};
@@ -20,9 +20,9 @@ pub struct DataPlane {
     pub(crate) trust: CertificateTrust,
     pub(crate) clients: Vec<Client>,
     /// By SHA-256 of the leaf.
-    pub(crate) certificates: BTreeMap<Digest, Vec<Holder>>,
+    pub(crate) certificates: DigestIndex<Vec<Holder>>,
     /// By [`CheckHash::key`].
-    pub(crate) tokens: BTreeMap<Digest, Vec<Holder>>,
+    pub(crate) tokens: DigestIndex<Vec<Holder>>,
     pub(crate) permission_rules: PermissionRules,
 }
 
@@ -106,7 +106,7 @@ impl DataPlane {
                 token: None,
             });
         }
-        let Some(holders) = self.certificates.get(leaf) else {
+        let Some(holders) = self.certificates.find(leaf) else {
             return Decision::deny(DenyReason::CertificateUnknown);
         };
         let clients = holders.iter().map(|holder| self.client(holder));
@@ -132,7 +132,7 @@ impl DataPlane {
             Err(reason) => return Decision::deny(reason),
         };
         let check_hash = Derivation::of(token).check_hash(&self.token_context);
-        let holders = self.tokens.get(&check_hash.key()).into_iter().flatten();
+        let holders = self.tokens.find(&check_hash.key()).into_iter().flatten();
         let held: Vec<(&Client, &Arc<TokenUse>)> = holders
             .filter_map(|holder| holder.version.as_ref().map(|version| (holder, version)))
             .filter(|(_, version)| version.check_hash == check_hash)

@@ -3,7 +3,6 @@
 mod data_plane;
 mod rules;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::address::AddressBlock;
@@ -12,6 +11,7 @@ use crate::compatibility::Compatibility;
 use crate::error::{Fault, PolicyError, PolicyErrorKind};
 use crate::files::Files;
 use crate::http_capabilities::{HttpCapabilities, HttpCapability};
+use crate::index::Texts;
 use crate::json::Node;
 use crate::limits;
 use crate::mode::Mode;
@@ -147,7 +147,7 @@ impl Reader {
         if entries.len() > limits::RULES {
             return Err(node.fault(PolicyErrorKind::TooManyRules));
         }
-        let mut names = BTreeSet::new();
+        let mut names = Texts::new();
         let mut rules = Vec::with_capacity(entries.len());
         for (index, entry) in entries.into_iter().enumerate() {
             rules.push(self.rule(index, entry, &mut names)?);
@@ -155,7 +155,7 @@ impl Reader {
         Ok(AuthorizedPeers::Listed(Box::new(Rules::new(rules))))
     }
 
-    fn rule(&mut self, index: usize, node: Node<'_>, names: &mut BTreeSet<Arc<str>>) -> Result<Rule, Fault> {
+    fn rule(&mut self, index: usize, node: Node<'_>, names: &mut Texts) -> Result<Rule, Fault> {
         let members = PEER.members(node, self.compatibility.ignores_unknown_keys())?;
         self.warnings.extend(members.warnings());
         if let Some(description) = members.find("description").filter(|_| !self.compatibility.ignores_texts())
@@ -182,9 +182,9 @@ impl Reader {
         })
     }
 
-    fn name(&self, node: Node<'_>, names: &mut BTreeSet<Arc<str>>) -> Result<Arc<str>, Fault> {
+    fn name(&self, node: Node<'_>, names: &mut Texts) -> Result<Arc<str>, Fault> {
         let name: Arc<str> = node.string()?.into();
-        if !names.insert(name.clone()) && !self.compatibility.allows_duplicate_names() {
+        if names.insert(name.as_ref().into(), 0).is_some() && !self.compatibility.allows_duplicate_names() {
             return Err(node.fault(PolicyErrorKind::DuplicateName { name: name.to_string() }));
         }
         Ok(name)

@@ -1,13 +1,13 @@
 //! JSON with positions: every [`Node`] borrows its text from the document, so where it stands is known for free.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::error::{Fault, PolicyErrorKind};
+use crate::index::Texts;
 
 /// A JSON value that has been checked for syntax and not yet for meaning.
 #[derive(Clone, Copy)]
@@ -56,8 +56,8 @@ impl<'a> Node<'a> {
         let members = serde_json::Deserializer::from_str(self.raw)
             .deserialize_map(Members { parent: *self })
             .map_err(|error| syntax(self.raw, self.offset, &error))?;
-        let mut keys = BTreeSet::new();
-        match members.iter().find(|member| !keys.insert(member.key.as_ref())) {
+        let mut keys = Texts::new();
+        match members.iter().find(|member| keys.insert(member.key.as_ref().into(), 0).is_some()) {
             Some(twice) => Err(Fault {
                 offset: twice.key_offset,
                 kind: PolicyErrorKind::DuplicateKey { key: twice.key.to_string() },

@@ -19,8 +19,6 @@
 //! assert!(!Pattern::new("spiffe://td/*", Separator::Slash).matches("spiffe://td/ns/prod"));
 //! ```
 
-use std::collections::BTreeSet;
-
 use crate::limits;
 
 /// What `*` and `?` never match.
@@ -259,20 +257,17 @@ impl MaskedPiece {
         for (index, _) in text.chars().enumerate().filter(|(_, c)| *c == '?') {
             set(&mut any, index);
         }
-        let mut distinct = BTreeSet::new();
-        for character in text.chars().filter(|c| *c != '?') {
-            distinct.insert(character);
-        }
-        let positions = distinct
-            .into_iter()
-            .map(|character| {
-                let mut mask = any.clone();
-                for (index, _) in text.chars().enumerate().filter(|(_, c)| *c == character) {
-                    set(&mut mask, index);
+        let mut positions: Vec<(char, Box<[u64]>)> = Vec::new();
+        for (index, character) in text.chars().enumerate().filter(|(_, c)| *c != '?') {
+            let place = match positions.binary_search_by_key(&character, |(known, _)| *known) {
+                Ok(place) => place,
+                Err(place) => {
+                    positions.insert(place, (character, any.clone()));
+                    place
                 }
-                (character, mask)
-            })
-            .collect();
+            };
+            set(&mut positions[place].1, index);
+        }
         Self { text: text.into(), length, positions, any }
     }
 

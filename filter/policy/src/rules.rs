@@ -1,9 +1,10 @@
 //! All rules of a policy, indexed so that a decision costs the same with ten rules and with ten thousand.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::address::{masked, width};
+use crate::identity::Digest;
+use crate::index::{DigestIndex, Texts, sorted};
 use crate::names::Names;
 use crate::rule::{Credential, Field, Matcher, Rule};
 use crate::trie::Trie;
@@ -25,23 +26,23 @@ pub(crate) struct Rules {
     dns_names: Trie,
     uris: Trie,
     /// By network address and prefix length.
-    addresses: BTreeMap<(IpAddr, u8), Vec<RuleIndex>>,
+    addresses: DigestIndex<Vec<RuleIndex>>,
     /// The distinct prefix lengths in `addresses`, by address width.
-    prefixes: BTreeSet<(u8, u8)>,
+    prefixes: Vec<(u8, u8)>,
     /// Rules without credentials (`vespa-java`), which match everybody.
-    unconditional: BTreeSet<RuleIndex>,
+    unconditional: Vec<RuleIndex>,
 }
 
 impl Rules {
     pub(crate) fn new(rules: Vec<Rule>) -> Self {
-        let mut frequencies: BTreeMap<(Field, &str), usize> = BTreeMap::new();
+        let mut frequencies = Texts::new();
         for credential in rules.iter().flat_map(|rule| &rule.credentials) {
-            *frequencies.entry((credential.field(), credential.must_match())).or_default() += 1;
+            *frequencies.entry(wanted(credential)).or_insert(0) += 1;
         }
         let rarest = |rule: &Rule| {
             let rank = |index: &usize| {
                 let credential = &rule.credentials[*index];
-                (frequencies[&(credential.field(), credential.must_match())], wildness(credential))
+                (frequencies.get(&wanted(credential)), wildness(credential))
             };
             (0..rule.credentials.len()).min_by_key(rank)
         };
@@ -52,9 +53,9 @@ impl Rules {
             common_names: Trie::new(Field::CommonName.separator()),
             dns_names: Trie::new(Field::DnsName.separator()),
             uris: Trie::new(Field::Uri.separator()),
-            addresses: BTreeMap::new(),
-            prefixes: BTreeSet::new(),
-            unconditional: BTreeSet::new(),
+            addresses: DigestIndex::default(),
+            prefixes: Vec::new(),
+            unconditional: Vec::new(),
         };
         for (number, credential) in filed.iter().enumerate() {
             let credential = credential.map(|index| indexed.rules[number].credentials[index].clone());
@@ -66,14 +67,16 @@ impl Rules {
 
     fn file(&mut self, index: RuleIndex, credential: Option<Credential>) {
         let Some(credential) = credential else {
-            self.unconditional.insert(index);
+            self.unconditional.push(index);
             return;
         };
         match credential.matcher() {
             Matcher::Address(block) => {
                 let (network, prefix) = block.parts();
-                self.prefixes.insert((width(network), prefix));
-                self.addresses.entry((network, prefix)).or_default().push(index);
+                if !self.prefixes.contains(&(width(network), prefix)) {
+                    self.prefixes.push((width(network), prefix));
+                }
+                self.addresses.entry(block_key(network, prefix), Vec::new).push(index);
             }
             Matcher::Text(pattern) => match credential.field() {
                 Field::CommonName => self.common_names.insert(pattern, index),
@@ -104,7 +107,7 @@ impl Rules {
             self.find_address(*address, &mut candidates);
         }
         let mut matching = Vec::new();
-        for number in candidates {
+        for number in sorted(candidates) {
             let (rule, filed) = (&self.rules[number as usize], self.filed[number as usize]);
             // The index has found that the one it is filed under holds.
             let mut others = rule.credentials.iter().enumerate().filter(|(index, _)| Some(*index) != filed);
@@ -120,13 +123,30 @@ impl Rules {
         Ok(matching)
     }
 
-    fn find_address(&self, address: IpAddr, found: &mut BTreeSet<RuleIndex>) {
-        for (_, prefix) in self.prefixes.range((width(address), 0)..=(width(address), u8::MAX)) {
+    fn find_address(&self, address: IpAddr, found: &mut Vec<RuleIndex>) {
+        for (_, prefix) in self.prefixes.iter().filter(|(bits, _)| *bits == width(address)) {
             let network = masked(address, *prefix);
-            let rules = network.and_then(|network| self.addresses.get(&(network, *prefix)));
+            let rules = network.and_then(|network| self.addresses.find(&block_key(network, *prefix)));
             found.extend(rules.into_iter().flatten());
         }
     }
+}
+
+/// What a credential looks at and for, as one text.
+fn wanted(credential: &Credential) -> Box<str> {
+    [credential.field().as_str(), credential.must_match()].join("=").into()
+}
+
+/// A block as a key as wide as a digest, which it never meets.
+fn block_key(network: IpAddr, prefix: u8) -> Digest {
+    let mut key = [0; 32];
+    let (width, octets) = match network {
+        IpAddr::V4(v4) => (4, v4.to_ipv6_mapped().octets()),
+        IpAddr::V6(v6) => (16, v6.octets()),
+    };
+    (key[0], key[1]) = (width, prefix);
+    key[2..18].copy_from_slice(&octets);
+    key
 }
 
 /// How little a credential narrows: fewer literal characters are wilder.

@@ -1,7 +1,6 @@
 //! Patterns in a tree, label by label: finding those that match a value does not visit those that do not.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use crate::index::{TextIndex, Texts, sorted};
 use crate::pattern::{Glob, Label, Pattern, Separator};
 use crate::work::{TooCostly, Work};
 
@@ -19,7 +18,7 @@ pub(crate) struct Trie {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    literals: BTreeMap<Box<str>, NodeIndex>,
+    literals: Texts,
     globs: Option<Box<Globs>>,
     /// Patterns that end here.
     patterns: Vec<u32>,
@@ -58,12 +57,7 @@ impl Trie {
     }
 
     /// Adds to `found` the numbers of all patterns that match `value`.
-    pub(crate) fn find(
-        &self,
-        value: &str,
-        found: &mut BTreeSet<u32>,
-        work: &mut Work,
-    ) -> Result<(), TooCostly> {
+    pub(crate) fn find(&self, value: &str, found: &mut Vec<u32>, work: &mut Work) -> Result<(), TooCostly> {
         if self.nodes.len() == 1 {
             return Ok(());
         }
@@ -94,7 +88,7 @@ impl Trie {
 /// The globs of one node, by anchor.
 #[derive(Clone, Debug, Default)]
 struct Globs {
-    children: BTreeMap<Box<str>, NodeIndex>,
+    children: Texts,
     by_prefix: Anchored,
     by_suffix: Anchored,
     by_infix: Anchored,
@@ -103,7 +97,7 @@ struct Globs {
 /// Globs by a literal part of theirs.
 #[derive(Clone, Debug, Default)]
 struct Anchored {
-    globs: BTreeMap<Box<str>, Vec<(Glob, NodeIndex)>>,
+    globs: TextIndex<Vec<(Glob, NodeIndex)>>,
     /// Longest anchor, in bytes.
     longest: usize,
 }
@@ -124,7 +118,7 @@ impl Globs {
                 (prefix, _) => (&mut self.by_prefix, prefix),
             };
             anchored.longest = anchored.longest.max(anchor.len());
-            anchored.globs.entry(anchor.into()).or_default().push((glob.clone(), next));
+            anchored.globs.entry(anchor.into(), Vec::new).push((glob.clone(), next));
         }
         child
     }
@@ -146,16 +140,18 @@ impl Globs {
             return Ok(());
         }
         self.by_infix.matching("", label, work, &mut matched)?;
-        let mut seen = BTreeSet::new();
+        let mut found = Vec::new();
         for start in ends() {
             for end in
                 ends_within(label, start).take(INFIX).filter(|end| end - start <= self.by_infix.longest)
             {
-                // A part that occurs twice stands for the same globs.
-                if seen.insert(&label[start..end]) {
-                    self.by_infix.matching(&label[start..end], label, work, &mut matched)?;
-                }
+                work.spend(1)?;
+                found.extend(self.by_infix.globs.place(&label[start..end]));
             }
+        }
+        // A part that occurs twice stands for the same globs.
+        for place in sorted(found) {
+            self.by_infix.matching_at(place, label, work, &mut matched)?;
         }
         Ok(())
     }
@@ -175,7 +171,19 @@ impl Anchored {
         matched: &mut impl FnMut(NodeIndex),
     ) -> Result<(), TooCostly> {
         work.spend(1)?;
-        for (glob, child) in self.globs.get(anchor).into_iter().flatten() {
+        let place = self.globs.place(anchor);
+        place.map_or(Ok(()), |place| self.matching_at(place, label, work, matched))
+    }
+
+    /// The globs of the anchor at `place`.
+    fn matching_at(
+        &self,
+        place: u32,
+        label: &str,
+        work: &mut Work,
+        matched: &mut impl FnMut(NodeIndex),
+    ) -> Result<(), TooCostly> {
+        for (glob, child) in self.globs.at(place) {
             work.spend(glob.cost(label))?;
             if glob.matches(label) {
                 matched(*child);

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::{Connection, Filter, PeerCertificate, Tls, Worker};
 
 mod abi;
+mod embedded;
 mod faults;
 mod gate;
 mod http;

@@ -1,6 +1,5 @@
 //! `data-plane`: from JSON nodes to a [`DataPlane`].
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::rules;
@@ -8,6 +7,7 @@ use crate::data_plane::{CertificateTrust, Client, ClientIndex, DataPlane, Holder
 use crate::error::{Fault, PolicyErrorKind};
 use crate::escape::from_hex;
 use crate::identity::{Certificate, Digest};
+use crate::index::{DigestIndex, Texts};
 use crate::json::Node;
 use crate::permission::{Permission, PermissionRule, PermissionRules, Permissions};
 use crate::schema::{self, CERTIFICATE, CLIENT, DATA_PLANE, Members, PERMISSION_RULE, TOKEN, VERSION};
@@ -30,11 +30,11 @@ pub(super) fn parse(node: Node<'_>, warnings: &mut Vec<String>) -> Result<DataPl
                 None => CertificateTrust::Clients,
             },
             clients: Vec::new(),
-            certificates: BTreeMap::new(),
-            tokens: BTreeMap::new(),
+            certificates: DigestIndex::default(),
+            tokens: DigestIndex::default(),
             permission_rules: permission_rules(&members)?,
         },
-        ids: BTreeSet::new(),
+        ids: Texts::new(),
     };
     // An empty list is legal, and refuses everyone.
     for client in members.require("clients")?.array()? {
@@ -76,7 +76,7 @@ fn permission_rules(members: &Members<'_>) -> Result<PermissionRules, Fault> {
 
 struct Reader {
     data_plane: DataPlane,
-    ids: BTreeSet<Arc<str>>,
+    ids: Texts,
 }
 
 impl Reader {
@@ -91,7 +91,7 @@ impl Reader {
         if id.starts_with('_') {
             return Err(id_node.fault(PolicyErrorKind::ReservedId));
         }
-        if !self.ids.insert(id.clone()) {
+        if self.ids.insert(id.as_ref().into(), 0).is_some() {
             return Err(id_node.fault(PolicyErrorKind::DuplicateName { name: id.to_string() }));
         }
         let mut permissions = Permissions::default();
@@ -113,8 +113,7 @@ impl Reader {
         for entry in node.filled_array("a client without certificates could never connect")? {
             self.data_plane
                 .certificates
-                .entry(digest(entry)?)
-                .or_default()
+                .entry(digest(entry)?, Vec::new)
                 .push(Holder { client, version: None });
         }
         Ok(())
@@ -145,7 +144,7 @@ impl Reader {
         // Vespa reads a blank expiration as the epoch; here every version says what it means.
         let expiration = expiration(members.require("expiration")?)?;
         let token = Arc::new(TokenUse { id: Arc::clone(id), fingerprint, expiration });
-        let holders = self.data_plane.tokens.entry(check_hash.key()).or_default();
+        let holders = self.data_plane.tokens.entry(check_hash.key(), Vec::new);
         holders.push(Holder { client, version: Some(Version { check_hash, token }) });
         Ok(())
     }

@@ -1,0 +1,146 @@
+//! The embedded filter itself, where only a VM shows what it does.
+
+use std::rc::Rc;
+
+use rcgen::{CertificateParams, DnType, KeyPair};
+
+use super::super::{Connection, Filter, HeaderPairs, MetricKind, Outcome, Worker};
+use super::{plain, with_tls};
+
+fn started(configuration: &str) -> Rc<Worker> {
+    let filter = Filter::embedded().expect("the embedded filter");
+    Rc::new(Worker::start(&filter, configuration).expect(configuration))
+}
+
+fn certificate(common_name: &str) -> Vec<u8> {
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+}
+
+fn request(authority: &str) -> HeaderPairs {
+    [(":authority", authority), (":path", "/"), (":method", "GET")]
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+        .to_vec()
+}
+
+/// What an HTTP context says: 200 for admitted, and the decision.
+fn asked(worker: &Rc<Worker>, connection: &Rc<Connection>, authority: &str) -> (u16, String) {
+    let mut stream = worker.open_stream(connection);
+    let status = match stream.request_headers(request(authority), true) {
+        Outcome::Continue(_) => 200,
+        Outcome::Reply(reply) => reply.status,
+        Outcome::Failed(reason) => panic!("{reason}"),
+    };
+    (status, stream.decision().unwrap_or_default())
+}
+
+/// The counter of that name; 0 where there is none.
+fn counted(worker: &Worker, name: &str) -> u64 {
+    let metrics = worker.metrics();
+    let counters = metrics.iter().filter(|metric| metric.kind == MetricKind::Counter);
+    counters.filter(|metric| metric.name == name).map(|metric| metric.value).sum()
+}
+
+const MIXED: &str = r#"{"insecure-mixed-mode": true, "policy": {"authorized-peers": [
+    {"name": "a", "required-credentials": [{"field": "CN", "must-match": "a"}]}]}}"#;
+const PLAINTEXT: &str =
+    r#"{"decision":"allow","matched":["insecure-plaintext"],"capabilities":["vespa.all"]}"#;
+const NO_CERTIFICATE: &str = r#"{"decision":"deny","reason":"no-certificate","matched":[]}"#;
+
+#[test]
+fn mixed_mode_admits_what_has_no_tls_and_nothing_else() {
+    let mixed = started(MIXED);
+    let strict = started(&MIXED.replace("true", "false"));
+    let peer = with_tls(2, Some(&certificate("a")));
+    let stranger = with_tls(3, Some(&certificate("b")));
+    for (worker, connection, allow, decision) in [
+        (&mixed, &plain(1), true, PLAINTEXT),
+        (&strict, &plain(1), false, NO_CERTIFICATE),
+        (&mixed, &with_tls(1, None), false, NO_CERTIFICATE),
+        (&strict, &with_tls(1, None), false, NO_CERTIFICATE),
+        (&mixed, &peer, true, r#"{"decision":"allow","matched":["a"],"capabilities":["vespa.all"]}"#),
+    ] {
+        let verdict = worker.judge_connection(connection);
+        assert_eq!((verdict.allow, verdict.decision.as_str()), (allow, decision));
+        let status = if allow { 200 } else { 403 };
+        assert_eq!(asked(worker, connection, "a.example"), (status, decision.to_owned()));
+    }
+    assert!(!mixed.judge_connection(&stranger).allow);
+    assert_eq!(counted(&mixed, "peergate_decisions.outcome.allow.rule.insecure-plaintext"), 2);
+    assert_eq!(counted(&mixed, "peergate_decisions.outcome.allow.rule.a"), 2);
+}
+
+#[test]
+fn mixed_mode_is_for_peers_only() {
+    let filter = Filter::embedded().expect("the embedded filter");
+    for endpoint in ["mtls", "token"] {
+        let configuration = format!(
+            r#"{{"endpoint": "{endpoint}", "insecure-mixed-mode": true, "policy": {{"data-plane": {{"clients": []}}}}}}"#
+        );
+        let error = Worker::start(&filter, &configuration).map(|_| ()).expect_err(endpoint).to_string();
+        assert!(error.contains("only an endpoint of kind `peer` takes plaintext"), "{error}");
+    }
+}
+
+#[test]
+fn deprecated_names_are_served_told_and_counted() {
+    let worker = started(
+        r#"{"names": ["new.example"], "deprecated-names": ["Old.example", "older.example"], "policy": {"authorized-peers": [
+            {"name": "a", "required-credentials": [{"field": "CN", "must-match": "a"}]}]}}"#,
+    );
+    let peer = with_tls(1, Some(&certificate("a")));
+    let stranger = with_tls(2, Some(&certificate("b")));
+    let allowed = r#"{"decision":"allow","matched":["a"],"capabilities":["vespa.all"]}"#;
+    let deprecated = allowed.replace('}', r#","deprecated_name":"Old.example"}"#);
+    for (authority, status, decision) in [
+        ("new.example", 200, allowed),
+        ("OLD.example.:8443", 200, &deprecated),
+        ("old.example", 200, &deprecated),
+        ("oldest.example", 421, allowed),
+        ("", 421, allowed),
+    ] {
+        assert_eq!(asked(&worker, &peer, authority), (status, decision.to_owned()), "{authority}");
+    }
+    let (status, decision) = asked(&worker, &stranger, "old.example");
+    assert_eq!(status, 403);
+    assert!(decision.ends_with(r#","deprecated_name":"Old.example"}"#), "{decision}");
+    assert_eq!(counted(&worker, "peergate_deprecated_names.name.old_example"), 3);
+    assert_eq!(counted(&worker, "peergate_deprecated_names.name.older_example"), 0);
+    assert_eq!(counted(&worker, "peergate_decisions.outcome.allow.rule.a"), 5);
+}
+
+#[test]
+fn decisions_are_counted_by_outcome_reason_and_rule() {
+    let rule = |name: &str, mode: &str, cn: &str| {
+        format!(
+            r#"{{"name": "{name}", "mode": "{mode}", "required-credentials": [{{"field": "CN", "must-match": "{cn}"}}]}}"#
+        )
+    };
+    let mut rules = vec![
+        rule("tenant: a.b", "enforce", "a"),
+        rule("all", "enforce", "a"),
+        rule("shadow.1", "log_only", "a"),
+        rule("shadow.2", "log_only", "?"),
+    ];
+    rules.extend((0..97).map(|index| rule(&format!("rule-{index}"), "enforce", &format!("cn{index}"))));
+    let worker = started(&format!(r#"{{"authorized-peers": [{}]}}"#, rules.join(",")));
+    for (cn, times) in [("a", 3), ("b", 2), ("cn95", 1), ("cn96", 1)] {
+        let connection = with_tls(1, Some(&certificate(cn)));
+        (0..times).for_each(|_| drop(worker.judge_connection(&connection)));
+    }
+    let mut counters: Vec<_> =
+        worker.metrics().into_iter().map(|metric| format!("{} {}", metric.name, metric.value)).collect();
+    counters.sort();
+    assert_eq!(
+        counters,
+        [
+            "peergate_decisions.outcome.allow.rule.other 1",
+            "peergate_decisions.outcome.allow.rule.rule-95 1",
+            "peergate_decisions.outcome.allow.rule.tenant__a_b 3",
+            "peergate_decisions.outcome.deny.reason.no_rule_matched 2",
+            "peergate_shadow_matched.rule.shadow_1 3",
+            "peergate_shadow_matched.rule.shadow_2 5",
+        ]
+    );
+}
