@@ -43,8 +43,9 @@ test: build pki envoy clients ## all tests
 	$(call timed,unit,cargo test --release --locked -p peergate-policy -p peergate)
 	$(call timed,suites,cargo test --release --locked -p peergate-tests)
 
-bench: build ## CPU per decision, by number of rules
+bench: build ## CPU per decision by number of rules, and whether the check of a token has a timing of its own
 	@cargo bench --locked -p peergate-tests --bench decision --profile release
+	@cargo bench --locked -p peergate-tests --bench token_timing --profile release
 
 check: fmt clippy deny test ## all that CI runs: fmt, clippy, deny, test
 
