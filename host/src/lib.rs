@@ -10,6 +10,7 @@ pub mod demo;
 pub mod endpoint_name;
 pub mod envoy;
 pub mod files;
+pub mod import;
 pub mod judge;
 pub mod log;
 pub mod pki;

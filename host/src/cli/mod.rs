@@ -5,6 +5,7 @@ mod demo;
 mod endpoint;
 mod endpoint_new;
 mod explain;
+mod import;
 mod pki;
 mod precompile;
 mod run;
@@ -38,6 +39,8 @@ enum Command {
     Test(test::Test),
     /// Make, name, list and revoke bearer tokens
     Token(token::Token),
+    /// Make a policy of a Vespa Cloud application's clients
+    Import(import::Import),
     /// Make anonymous names for endpoints
     Endpoint(endpoint_new::Endpoint),
     /// Write a development PKI: certificates to admit and certificates to refuse
@@ -57,6 +60,7 @@ impl Cli {
             Command::Explain(command) => command.execute(),
             Command::Test(command) => command.execute(),
             Command::Token(command) => command.execute(),
+            Command::Import(command) => command.execute(),
             Command::Endpoint(command) => command.execute(),
             Command::Pki(command) => command.execute(),
             Command::Precompile(command) => command.execute(),
