@@ -9,6 +9,7 @@ use peergate_host::pki::{Credential, Leaf};
 use peergate_tests::commands::{Finished, curl, peergate, run};
 use peergate_tests::host::Start;
 use peergate_tests::pki::{Peer, Pki};
+use peergate_tests::root;
 use peergate_tests::upstream::Upstream;
 use serde_json::Value;
 
@@ -426,6 +427,35 @@ fn a_policy_is_never_overwritten_by_accident() {
         let refused = package.import(&["--token-context", context]);
         assert_eq!((refused.code, &*refused.stdout), (Some(2), ""), "{}", refused.stderr);
     }
+}
+
+#[test]
+fn the_example_is_imported_as_its_readme_shows() {
+    let example = root().join("examples/data-plane");
+    let readme = fs::read_to_string(example.join("README.md")).expect("the README");
+    let package = Package::new();
+    let peers = ["reader", "writer", "both"].map(|name| package.client(name));
+    fs::rename(package.file("app"), package.file("application")).expect("renamed");
+    fs::copy(example.join("services.xml"), package.file("application/services.xml")).expect("a copy");
+    let peergate = |arguments: &[&str]| {
+        let mut command = peergate();
+        let done = run(command.current_dir(package.pki.directory()).args(arguments), b"");
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        done
+    };
+    let context = "Vespa Cloud tenant data plane:example";
+    let import =
+        ["import", "application/services.xml", "--policy", "imported.json", "--token-context", context];
+    let report = peergate(&import).stderr;
+    assert!(readme.contains(&report), "{report}");
+    let check = ["check", "--policy", "imported.json", "--target", "filter", "--endpoint", "mtls"];
+    assert!(readme.contains(&format!("`peergate {}`", check.join(" "))));
+    let checked = peergate(&check).stdout;
+    assert!(readme.contains(&format!("`{}`", checked.trim_end())), "{checked}");
+    let text = fs::read_to_string(package.file("imported.json")).expect("the policy");
+    let policy = serde_json::from_str(&text).expect("JSON");
+    let seen = package.statuses(&policy, &[&peers[0], &peers[1], &peers[2]]);
+    assert_eq!(seen, [[200, 403], [403, 200], [200, 200]]);
 }
 
 #[test]
