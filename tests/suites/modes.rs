@@ -53,6 +53,40 @@ fn a_dry_run_in_envoy_admits_everybody_and_counts() {
 }
 
 #[test]
+fn a_missing_capability_is_told_as_vespa_tells_it() {
+    if skipped("a missing capability in Envoy") {
+        return;
+    }
+    let pki = Pki::new();
+    let mut policy = vespa_example();
+    policy["authorized-peers"][1]["capabilities"] = json!(["vespa.logserver.api"]);
+    let enforcing = listener(CURRENT, "enforcing", &pki, Protocol::Http, peer_endpoint(&policy));
+    policy["capability-mode"] = json!("log_only");
+    let dry = listener(CURRENT, "dry", &pki, Protocol::Http, peer_endpoint(&policy));
+    let envoy = start(CURRENT, vec![enforcing, dry]);
+    let credential = pki.authority().issue(&node()).expect("a certificate");
+    let get = |name: &str, path: &str| {
+        let client = Client::connect(envoy.address(name), pki.ca(), Some(&credential));
+        client.and_then(|mut client| client.get(path)).expect("an answer")
+    };
+    assert_eq!(get("enforcing", "/logs").status(), 200);
+    let refused = get("enforcing", "/it's?secret=1");
+    assert_eq!(refused.status(), 403);
+    assert_eq!(refused.text(), r#"{"error-code":"403","message":"Missing required capabilities"}"#);
+    assert_eq!(get("dry", "/").status(), 200);
+    let log = envoy.log();
+    for line in [
+        r"peergate: Permission denied for 'GET' on '/it\u0027s'. Peer '127.0.0.1:",
+        "peergate: Dry-run: Permission denied for 'GET' on '/'. Peer '127.0.0.1:",
+        "' with [CN='node1', SAN_DNS=[node1.mycluster.vespa.example.com], SAN_URI=[]]. \
+         Requires capabilities [vespa.http.unclassified] but peer has [vespa.logserver.api].",
+    ] {
+        assert!(log.contains(line), "{line}\n{log}");
+    }
+    assert!(!log.contains("secret"), "{log}");
+}
+
+#[test]
 fn vespas_variable_makes_a_dry_run_of_the_host() {
     let (pki, upstream) = (Pki::new(), Upstream::http());
     let stranger = pki.authority().issue(&stranger()).expect("a certificate");

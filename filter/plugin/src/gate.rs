@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use peergate_policy::{
-    Certificate, CertificateTrust, Configuration, DataPlane, Decision, DenyReason, Digest, Endpoint, Mode,
-    Service, UnixTime,
+    Certificate, CertificateTrust, Configuration, DataPlane, Decision, DenyReason, Digest, Endpoint, Grant,
+    Mode, Policy, Request, Service, UnixTime,
 };
 
 use crate::cache::Cache;
@@ -14,7 +14,7 @@ use crate::head::Head;
 use crate::log::RefusalLog;
 use crate::metrics::{self, Counters};
 use crate::peer;
-use crate::verdict::Verdict;
+use crate::verdict::{self, Verdict};
 
 /// Filter state under which proxies find the decision: `wasm.peergate.decision` in Envoy.
 const DECISION: &str = "peergate.decision";
@@ -66,7 +66,7 @@ impl Gate {
     pub(crate) fn judge_request(&self, head: &Head, service: Service<'_>) -> Rc<Verdict> {
         let now = envoy::now().ok();
         let verdict = match (self.configuration.endpoint(), self.configuration.policy().data_plane()) {
-            (Endpoint::Peer, _) => self.peer(now).map(|verdict| self.capable(verdict, head)),
+            (Endpoint::Peer, _) => self.peer(now).map(|verdict| self.capable(verdict, head, now)),
             (Endpoint::Mtls, Some(data_plane)) => self.certificate_holder(data_plane, head, now),
             (Endpoint::Token, Some(data_plane)) => token_holder(data_plane, head, now),
             // The configuration is refused then, so this is never reached; it is no reason to admit.
@@ -93,7 +93,7 @@ impl Gate {
             Decision::Deny(_) => true,
         };
         if refused {
-            self.refusals.borrow_mut().write(now, verdict.summary());
+            self.refusals.borrow_mut().write(now, || verdict.summary().to_owned());
         }
         verdict
     }
@@ -146,10 +146,14 @@ impl Gate {
     }
 
     /// The peer's second gate.
-    fn capable(&self, verdict: Rc<Verdict>, head: &Head) -> Rc<Verdict> {
+    fn capable(&self, verdict: Rc<Verdict>, head: &Head, now: Option<UnixTime>) -> Rc<Verdict> {
         let policy = self.configuration.policy();
         let Decision::Allow(grant) = verdict.decision() else { return verdict };
-        match policy.authorize_request(grant, head.request()) {
+        let judged = policy.authorize_request(grant, head.request());
+        if judged == Err(DenyReason::CapabilityMissing) {
+            self.refusals.borrow_mut().write(now, || missing_capability(policy, grant, head.request()));
+        }
+        match judged {
             Ok(()) => verdict,
             Err(reason) if policy.capability_mode() == Mode::LogOnly => {
                 Rc::new(verdict.with(Decision::Allow(grant.tolerated(reason))))
@@ -171,6 +175,15 @@ impl Gate {
         let (leaf, _) = self.holder(now)?;
         Ok(Rc::new(Verdict::decided(data_plane.judge_certificate(&leaf, head.request()))))
     }
+}
+
+/// The line Vespa writes (`ConnectionAuthContext.java`); in mode `log_only` the request goes on.
+fn missing_capability(policy: &Policy, grant: &Grant, request: Request<'_>) -> String {
+    let dry_run = if policy.capability_mode() == Mode::LogOnly { "Dry-run: " } else { "" };
+    let path = request.path.split('?').next().unwrap_or_default();
+    let (method, path) = (verdict::escaped(request.method), verdict::escaped(path));
+    let explained = policy.explain_capabilities(grant, request);
+    format!("{dry_run}Permission denied for '{method}' on '{path}'. Peer {}. {explained}", peer::described())
 }
 
 fn token_holder(

@@ -16,7 +16,7 @@ pub(crate) struct RefusalLog {
 }
 
 impl RefusalLog {
-    pub(crate) fn write(&mut self, now: Option<UnixTime>, summary: &str) {
+    pub(crate) fn write(&mut self, now: Option<UnixTime>, line: impl FnOnce() -> String) {
         let second = now.map(UnixTime::seconds);
         if self.second != second {
             if self.suppressed > 0 {
@@ -29,7 +29,7 @@ impl RefusalLog {
         }
         if self.written < PER_SECOND {
             self.written += 1;
-            envoy::log(Level::Info, &format!("peergate: {summary}"));
+            envoy::log(Level::Info, &format!("peergate: {}", line()));
         } else {
             self.suppressed += 1;
         }

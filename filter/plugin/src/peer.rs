@@ -4,9 +4,11 @@
 use peergate_policy::{Certificate, DenyReason, Digest};
 
 use crate::envoy::{self, HostCallError};
+use crate::verdict::{LISTED, escaped};
 
 const CERTIFICATE: &[&str] = &["connection", "peer_certificate"];
 const CHAIN_VERIFIED: &[&str] = &["connection", "peer_certificate_valid"];
+const ADDRESS: &[&str] = &["source", "address"];
 const MUTUAL: &[&str] = &["connection", "mtls"];
 const TLS_VERSION: &[&str] = &["connection", "tls_version"];
 const SERVER_NAME: &[&str] = &["connection", "requested_server_name"];
@@ -46,6 +48,20 @@ pub(crate) fn digest() -> Option<Digest> {
 /// The leaf certificate.
 pub(crate) fn certificate() -> Result<Certificate, DenyReason> {
     pem().and_then(|pem| Certificate::from_pem(&pem))
+}
+
+/// Address and names, for logs: `'10.0.0.7:1234' with [CN='..', SAN_DNS=[..], SAN_URI=[..]]`.
+pub(crate) fn described() -> String {
+    let address = envoy::property(ADDRESS).ok().flatten().and_then(|text| String::from_utf8(text).ok());
+    let address = address.unwrap_or_default();
+    let Ok(Certificate { identity, .. }) = certificate() else {
+        return format!("'{address}' with <missing-certificate>");
+    };
+    let list =
+        |names: &[String]| names.iter().take(LISTED).map(|name| escaped(name)).collect::<Vec<_>>().join(", ");
+    let common_name = escaped(identity.common_name.as_deref().unwrap_or_default());
+    let (dns, uris) = (list(&identity.dns_names), list(&identity.uris));
+    format!("'{address}' with [CN='{common_name}', SAN_DNS=[{dns}], SAN_URI=[{uris}]]")
 }
 
 fn pem() -> Result<Vec<u8>, DenyReason> {

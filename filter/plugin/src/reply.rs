@@ -7,7 +7,7 @@ use crate::envoy::{self, HostCallError};
 /// A complete answer.
 pub(crate) struct Reply {
     status: u32,
-    message: &'static str,
+    body: &'static str,
 }
 
 impl Reply {
@@ -27,7 +27,6 @@ impl Reply {
             | DenyReason::NotSpiffe
             | DenyReason::ClockFailed
             | DenyReason::NoRequest
-            | DenyReason::CapabilityMissing
             | DenyReason::CertificateUnknown
             | DenyReason::PermissionMissing
             | DenyReason::TokenUnknown
@@ -35,31 +34,37 @@ impl Reply {
             | DenyReason::TokenAmbiguous
             | DenyReason::MethodUnknown
             | DenyReason::PathUnsafe
-            | DenyReason::PathAmbiguous => Self { status: 403, message: "Forbidden" },
+            | DenyReason::PathAmbiguous => {
+                Self { status: 403, body: r#"{"code":403,"message":"Forbidden"}"# }
+            }
+            // As Vespa's `CapabilityEnforcingRequestHandler.java` answers.
+            DenyReason::CapabilityMissing => Self {
+                status: 403,
+                body: r#"{"error-code":"403","message":"Missing required capabilities"}"#,
+            },
             DenyReason::TokenMissing | DenyReason::TokenRepeated | DenyReason::TokenMalformed => {
-                Self { status: 401, message: "Unauthorized" }
+                Self { status: 401, body: r#"{"code":401,"message":"Unauthorized"}"# }
             }
         }
     }
 
     /// The proxy could not do what it was told.
     pub(crate) fn failure() -> Self {
-        Self { status: 503, message: "Service Unavailable" }
+        Self { status: 503, body: r#"{"code":503,"message":"Service Unavailable"}"# }
     }
 
     /// The request is for another host (RFC 9110, 15.5.20).
     pub(crate) fn misdirected() -> Self {
-        Self { status: 421, message: "Misdirected Request" }
+        Self { status: 421, body: r#"{"code":421,"message":"Misdirected Request"}"# }
     }
 
     /// Sends it. `details` goes to the proxy's access log, as Envoy's `response_code_details`.
     pub(crate) fn send(&self, details: &str) -> Result<(), HostCallError> {
-        let body = format!(r#"{{"code":{},"message":"{}"}}"#, self.status, self.message);
         let mut headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
         if self.status == 401 {
             // RFC 9110, 15.5.2
             headers.push(("www-authenticate", "Bearer"));
         }
-        envoy::send_response(self.status, &format!("peergate_{details}"), &headers, &body)
+        envoy::send_response(self.status, &format!("peergate_{details}"), &headers, self.body)
     }
 }

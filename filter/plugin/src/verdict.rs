@@ -12,7 +12,7 @@ use crate::metrics::{self, Counters};
 use crate::{envoy, headers};
 
 /// Most rules, and most values of a certificate, that one explanation lists.
-const LISTED: usize = 4;
+pub(crate) const LISTED: usize = 4;
 /// Longest value of a certificate in an explanation, in characters.
 const VALUE_CHARACTERS: usize = 128;
 
@@ -195,25 +195,34 @@ fn array(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(","))
 }
 
-/// A JSON string in which nothing can break out of a log line: control characters, quotation marks and all that is
-/// not ASCII are escaped. What is longer than `most` characters is cut.
+/// A JSON string. What is longer than `most` characters is cut.
 fn quoted(text: &str, most: usize) -> String {
-    let mut quoted = String::from('"');
+    format!("\"{}\"", clean(text, most))
+}
+
+/// Text of a client between single quotation marks.
+pub(crate) fn escaped(text: &str) -> String {
+    clean(text, VALUE_CHARACTERS).replace('\'', "\\u0027")
+}
+
+/// Text in which nothing can break out of a JSON string or a log line: control characters, quotation marks and all that is
+/// not ASCII are escaped. What is longer than `most` characters is cut.
+fn clean(text: &str, most: usize) -> String {
+    let mut clean = String::with_capacity(text.len().min(most));
     for (index, character) in text.chars().enumerate() {
         if index == most {
-            quoted.push_str("...");
+            clean.push_str("...");
             break;
         }
         match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            ' '..='~' => quoted.push(character),
+            '"' | '\\' => clean.extend(['\\', character]),
+            ' '..='~' => clean.push(character),
             other => {
                 for unit in other.encode_utf16(&mut [0; 2]) {
-                    quoted += &format!("\\u{unit:04x}");
+                    clean += &format!("\\u{unit:04x}");
                 }
             }
         }
     }
-    quoted.push('"');
-    quoted
+    clean
 }

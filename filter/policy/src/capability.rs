@@ -77,6 +77,11 @@ impl CapabilitySet {
         self.0 & required.0 == required.0
     }
 
+    /// Whether any capability of `alternatives` is here.
+    pub(crate) const fn intersects(self, alternatives: Self) -> bool {
+        self.0 & alternatives.0 != 0
+    }
+
     /// Whether there is none.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

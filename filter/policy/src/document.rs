@@ -10,7 +10,7 @@ use crate::capability::{self, CapabilitySet};
 use crate::compatibility::Compatibility;
 use crate::error::{Fault, PolicyError, PolicyErrorKind};
 use crate::files::Files;
-use crate::http_capabilities::{HttpCapabilities, HttpCapability};
+use crate::http_capabilities::{HttpCapabilities, HttpCapability, Requirement};
 use crate::index::Texts;
 use crate::json::Node;
 use crate::limits;
@@ -115,10 +115,10 @@ fn http_capabilities(root: &Members<'_>) -> Result<HttpCapabilities, Fault> {
         Ok(HttpCapability {
             methods: rules::methods(&members)?,
             paths: rules::paths(&members)?,
-            requires: required_capabilities(members.require("requires")?)?,
+            requires: Requirement::All(required_capabilities(members.require("requires")?)?),
         })
     };
-    Ok(HttpCapabilities(entries.into_iter().map(entry).collect::<Result<_, _>>()?))
+    Ok(HttpCapabilities::new(entries.into_iter().map(entry).collect::<Result<_, _>>()?))
 }
 
 /// Here `[]` has a meaning: nothing beyond a match.

@@ -72,16 +72,24 @@ impl Policy {
         }
     }
 
-    /// The second gate of a peer: whether its capabilities suffice for `request`, by `http-capabilities`.
+    /// The second gate of a peer: whether its capabilities suffice for `request`, by `http-capabilities`. Without that key,
+    /// peers whose rules carry `capabilities` need those that Vespa's own handlers ask for.
     ///
     /// # Errors
     /// Why not. In `capability-mode: log_only` that is the reason to report, and the request goes on.
     pub fn authorize_request(&self, grant: &Grant, request: Request<'_>) -> Result<(), DenyReason> {
-        if self.capability_mode == Mode::Disable {
+        if self.capability_mode == Mode::Disable || !self.http_capabilities.concern(grant) {
             return Ok(());
         }
         let required = self.http_capabilities.required(request)?;
-        if grant.capabilities().contains(required) { Ok(()) } else { Err(DenyReason::CapabilityMissing) }
+        if required.is_met_by(grant.capabilities()) { Ok(()) } else { Err(DenyReason::CapabilityMissing) }
+    }
+
+    /// What `request` requires and what the peer has, in the words of Vespa (`ConnectionAuthContext.java`).
+    pub fn explain_capabilities(&self, grant: &Grant, request: Request<'_>) -> String {
+        let required = self.http_capabilities.required(request).map(|required| required.to_string());
+        let has = grant.capabilities().names().collect::<Vec<_>>().join(", ");
+        format!("Requires capabilities {} but peer has [{has}].", required.unwrap_or_default())
     }
 
     fn enforced(&self, identity: &PeerIdentity) -> Decision {

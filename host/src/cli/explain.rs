@@ -24,8 +24,8 @@ pub(super) struct Explain {
     /// Request method
     #[arg(long, value_name = "METHOD", default_value = "GET")]
     method: String,
-    /// Request path
-    #[arg(long, value_name = "PATH", default_value = "/")]
+    /// Request path; without it the connection of a peer is judged, and a data-plane request for `/`
+    #[arg(long, value_name = "PATH", default_value = "", hide_default_value = true)]
     path: String,
     /// Kind of endpoint
     #[arg(long, value_name = "KIND", value_parser = endpoint(), default_value = "peer")]

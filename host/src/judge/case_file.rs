@@ -115,7 +115,7 @@ impl Default for Request {
         Self {
             endpoint: Endpoint::Peer,
             method: "GET".to_owned(),
-            path: "/".to_owned(),
+            path: String::new(),
             headers: BTreeMap::new(),
         }
     }

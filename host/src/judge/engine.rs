@@ -32,7 +32,8 @@ pub struct Question<'a> {
     pub endpoint: Endpoint,
     /// The peer.
     pub subject: &'a Subject,
-    /// The request's method, path and further headers; an empty path stands for `/`.
+    /// The request's method, path and further headers. Without a path the connection of a peer is judged, not a request;
+    /// other endpoints judge requests only, and the path is then `/`.
     pub method: &'a str,
     /// See `method`.
     pub path: &'a str,
@@ -98,6 +99,9 @@ fn peer(policy: &Policy, question: &Question<'_>) -> Result<Decision, DenyReason
     };
     let decision = policy.authorize(&identity);
     let Decision::Allow(grant) = &decision else { return Ok(decision) };
+    if !question.is_request() {
+        return Ok(decision);
+    }
     Ok(match (policy.authorize_request(grant, question.request()), policy.capability_mode()) {
         (Ok(()), _) => decision,
         (Err(reason), Mode::LogOnly) => Decision::Allow(grant.tolerated(reason)),
@@ -117,6 +121,10 @@ fn leaf(question: &Question<'_>) -> Result<Certificate, DenyReason> {
 }
 
 impl Question<'_> {
+    fn is_request(&self) -> bool {
+        self.endpoint != Endpoint::Peer || !self.path.is_empty()
+    }
+
     fn request(&self) -> Request<'_> {
         Request { method: self.method, path: if self.path.is_empty() { "/" } else { self.path } }
     }
@@ -145,6 +153,9 @@ fn ask_filter(
     let connection = Rc::new(Connection::new(1, LOOPBACK, LOOPBACK, Some(tls)));
     // A network filter judges peers only.
     let verdict = (question.endpoint == Endpoint::Peer).then(|| worker.judge_connection(&connection));
+    if let Some(verdict) = verdict.as_ref().filter(|_| !question.is_request()) {
+        return read_decision(&verdict.decision, verdict.allow, if verdict.allow { 200 } else { 403 });
+    }
     let mut stream = worker.open_stream(&connection);
     let (allow, status) = match stream.request_headers(request(question), true) {
         Outcome::Continue(_) => (true, 200),

@@ -18,8 +18,8 @@ fn certificate(common_name: &str) -> Vec<u8> {
     params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
 }
 
-fn request(authority: &str) -> HeaderPairs {
-    [(":authority", authority), (":path", "/"), (":method", "GET")]
+fn request(authority: &str, path: &str) -> HeaderPairs {
+    [(":authority", authority), (":path", path), (":method", "GET")]
         .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
         .to_vec()
 }
@@ -27,7 +27,7 @@ fn request(authority: &str) -> HeaderPairs {
 /// What an HTTP context says: 200 for admitted, and the decision.
 fn asked(worker: &Rc<Worker>, connection: &Rc<Connection>, authority: &str) -> (u16, String) {
     let mut stream = worker.open_stream(connection);
-    let status = match stream.request_headers(request(authority), true) {
+    let status = match stream.request_headers(request(authority, "/"), true) {
         Outcome::Continue(_) => 200,
         Outcome::Reply(reply) => reply.status,
         Outcome::Failed(reason) => panic!("{reason}"),
@@ -143,4 +143,54 @@ fn decisions_are_counted_by_outcome_reason_and_rule() {
             "peergate_shadow_matched.rule.shadow_2 5",
         ]
     );
+}
+
+#[test]
+fn peers_with_some_capabilities_are_asked_for_those_of_vespas_paths() {
+    let policy = |mode: &str| {
+        format!(
+            r#"{{"capability-mode": "{mode}", "authorized-peers": [
+            {{"name": "some", "capabilities": ["vespa.telemetry"], "required-credentials": [{{"field": "CN", "must-match": "some*"}}]}},
+            {{"name": "more", "capabilities": ["vespa.http.unclassified"], "required-credentials": [{{"field": "CN", "must-match": "some-more"}}]}},
+            {{"name": "all", "required-credentials": [{{"field": "CN", "must-match": "*all"}}]}}]}}"#
+        )
+    };
+    let [some, more, all, some_and_all] =
+        ["some", "some-more", "all", "some-all"].map(|cn| with_tls(1, Some(&certificate(cn))));
+    let status = |worker: &Rc<Worker>, connection: &Rc<Connection>, path: &str| {
+        let mut stream = worker.open_stream(connection);
+        match stream.request_headers(request("a.example", path), true) {
+            Outcome::Continue(_) => (200, stream.decision().unwrap()),
+            Outcome::Reply(reply) => (reply.status, String::from_utf8(reply.body).unwrap()),
+            Outcome::Failed(reason) => panic!("{reason}"),
+        }
+    };
+    let enforcing = started(&policy("enforce"));
+    for (connection, path, expected) in [
+        (&some, "/state/v1/health", 200),
+        (&some, "/state/v1/metrics", 200),
+        (&some, "/metrics/v2/values", 200),
+        (&some, "/logs", 403),
+        (&some, "/", 403),
+        (&more, "/", 200),
+        (&more, "/logs", 403),
+        (&all, "/", 200),
+        (&all, "/state/v1/../x", 200),
+        (&some_and_all, "/logs", 200),
+    ] {
+        let (status, text) = status(&enforcing, connection, path);
+        assert_eq!(status, expected, "{path}: {text}");
+        if status == 403 {
+            assert_eq!(text, r#"{"error-code":"403","message":"Missing required capabilities"}"#);
+        }
+    }
+    for (mode, would_deny) in [("log_only", true), ("disable", false)] {
+        let (status, decision) = status(&started(&policy(mode)), &some, "/");
+        assert_eq!(status, 200, "{mode}: {decision}");
+        assert_eq!(
+            decision.contains(r#""would_deny":"capability-missing""#),
+            would_deny,
+            "{mode}: {decision}"
+        );
+    }
 }
