@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use peergate_host::pki::Leaf;
 use peergate_tests::commands::{Finished, openssl, peergate, run};
-use serde_json::Value;
+use peergate_tests::host::{Start, write_policy};
+use peergate_tests::pki::Pki;
+use peergate_tests::upstream::Upstream;
+use serde_json::{Value, json};
 
 fn new(arguments: &str) -> Finished {
     run(peergate().args(["endpoint", "new"]).args(arguments.split_ascii_whitespace()), b"")
@@ -105,4 +109,33 @@ fn what_is_no_name_is_refused() {
         assert_eq!((refused.code, &*refused.stdout), (Some(2), ""), "{arguments}");
         assert!(refused.stderr.contains(message), "{arguments}: {}", refused.stderr);
     }
+}
+
+/// A new name of a group is served, and believed by its clients, with the certificate that is there.
+#[test]
+fn a_new_name_needs_no_new_certificate() {
+    let pki = Pki::new();
+    let first = names("--scope z --suffix vespa-app.cloud");
+    let [[name, wildcard]] = &first[..] else { panic!("{first:?}") };
+    let server = pki.authority().issue(&Leaf::new().dns(wildcard)).expect("a certificate");
+    server.write(pki.directory(), "server").expect("the server's files");
+    let upstream = Upstream::http();
+    let policy = json!({"data-plane": {"token-context": "c", "clients": []}});
+    let host = Start::endpoint("token", &write_policy(&pki, &policy), upstream.address).start();
+    let port = host.address.port();
+    let connect = |name: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--write-out", "%{http_code}", "--output", "/dev/null", "--cacert"]);
+        curl.arg(pki.file("ca.pem")).args(["--resolve", &format!("{name}:{port}:127.0.0.1")]);
+        let done = run(curl.arg(format!("https://{name}:{port}/")), b"");
+        (done.code, done.stdout)
+    };
+    let group = name.split('.').nth(1).expect("a group");
+    let more = names(&format!("--scope z --suffix vespa-app.cloud --group {group}"));
+    for [name, _] in first.iter().chain(&more) {
+        assert_eq!(connect(name), (Some(0), "401".to_owned()), "{name}");
+    }
+    // curl's code for a certificate that is not that of the name.
+    let [[other, _]] = &names("--scope z --suffix vespa-app.cloud")[..] else { panic!("no name") };
+    assert_eq!(connect(other), (Some(60), "000".to_owned()), "{other}");
 }

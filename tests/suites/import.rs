@@ -476,6 +476,8 @@ fn hostile_documents_are_refused() {
         ("<services>&x;</services>".to_owned(), "not XML"),
         ("<services><container></services>".to_owned(), "services.xml:1:"),
         ("<services><a:b/></services>".to_owned(), "not XML"),
+        ("<services xmlns='x'/>".to_owned(), "services.xml:1:1: expected `services`"),
+        ("<services xmlns:x='x'><x:container/></services>".to_owned(), "`x:container` is not read"),
         ("<application/>".to_owned(), "services.xml:1:1: expected `services`, found `application`"),
         ("x".to_owned(), "not XML"),
         (deep, "services.xml:"),

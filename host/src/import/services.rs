@@ -86,13 +86,13 @@ impl Services {
         let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES, ..ParsingOptions::default() };
         let document = Document::parse_with_options(text, options).map_err(syntax)?;
         let root = document.root_element();
-        if !root.has_tag_name("services") {
+        if !is(root, "services") {
             return Err(ImportErrorKind::Root(name(root)).at(place(root)));
         }
         let mut services = Self { containers: Vec::new(), left_out: Vec::new() };
         let mut ids = Ids::default();
         for node in root.children().filter(Node::is_element) {
-            if node.has_tag_name("container") {
+            if is(node, "container") {
                 let id = node.attribute("id").unwrap_or(DEFAULT_ID);
                 ids.see(node, id, || ImportErrorKind::Twice(format!("container `{id}`")))?;
                 services.containers.extend(container(node, id, &mut ids, &mut services.left_out)?);
@@ -160,7 +160,7 @@ fn container(
         Container { id: id.to_owned(), place: place(node), clients: Clients::Absent, left_out: Vec::new() };
     let mut include = None;
     for child in node.children().filter(Node::is_element) {
-        if child.has_tag_name("clients") {
+        if is(child, "clients") {
             if let Some(why) = varies(child) {
                 ids.vary(id, child, format!("`clients` with {why}"));
                 return Ok(None);
@@ -218,7 +218,7 @@ fn client(node: Node<'_, '_>, id: &str) -> Result<Client, Fault> {
         let reference = |element, name| -> Result<Reference, Fault> {
             Ok(Reference { value: attribute(child, element, name)?.to_owned(), place: place(child) })
         };
-        match child.has_tag_name("certificate") {
+        match is(child, "certificate") {
             true => files.push(reference("certificate", "file")?),
             false => tokens.push(reference("token", "id")?),
         }
@@ -241,7 +241,7 @@ fn client(node: Node<'_, '_>, id: &str) -> Result<Client, Fault> {
 }
 
 fn expect(node: Node<'_, '_>, names: &[&str], within: &'static str) -> Result<(), Fault> {
-    match names.iter().any(|name| node.has_tag_name(*name)) {
+    match names.iter().any(|name| is(node, name)) {
         true => Ok(()),
         false => Err(ImportErrorKind::UnexpectedElement { name: name(node), within }.at(place(node))),
     }
@@ -272,7 +272,7 @@ fn varies(node: Node<'_, '_>) -> Option<String> {
 
 /// An element that Vespa replaces by other ones before it reads the document.
 fn included(node: Node<'_, '_>) -> Option<String> {
-    let is_include = node.has_tag_name("include") || node.tag_name().namespace().is_some();
+    let is_include = is(node, "include") || node.tag_name().namespace().is_some();
     let source = node.attribute("file").or_else(|| node.attribute("dir"));
     is_include.then(|| match source {
         Some(source) => format!("`{}` of `{source}` is not read", name(node)),
@@ -287,13 +287,18 @@ fn judged_elsewhere(node: Node<'_, '_>) -> Option<String> {
         "handler" => Some(format!(
             "handler `{id}`: where its class has a `requestHandlerSpec` of its own, write that as `permission-rules`"
         )),
-        "search" => node.children().find(|it| it.has_tag_name("binding")).map(|binding| {
+        "search" => node.children().find(|it| is(*it, "binding")).map(|binding| {
             let path = binding.text().unwrap_or_default().trim();
             format!("search is bound to `{path}`: POST reads there; write that as `permission-rules`")
         }),
         "http" => Some("`http`: its filters and servers".to_owned()),
         _ => None,
     }
+}
+
+/// An element of Vespa's own, which has no namespace.
+fn is(node: Node<'_, '_>, name: &str) -> bool {
+    node.is_element() && node.tag_name().namespace().is_none() && node.tag_name().name() == name
 }
 
 fn name(node: Node<'_, '_>) -> String {
