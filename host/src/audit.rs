@@ -70,6 +70,14 @@ impl Audit {
         }
     }
 
+    /// An open connection is no longer admitted.
+    pub fn ended(&self, peer: SocketAddr, reason: &str, decision: Option<&str>) {
+        if self.admits_line(peer) {
+            let (reason, decision) = (shown(reason), shown(decision.unwrap_or("none")));
+            warn!(%peer, %reason, %decision, "end connection");
+        }
+    }
+
     /// The filter gave no usable answer, which is a denial.
     pub fn fault(&self, peer: SocketAddr, error: &dyn Display) {
         if self.admits_line(peer) {

@@ -3,15 +3,14 @@
 mod error;
 mod generation;
 mod modes;
+mod policy_document;
+mod source;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread;
 
-use peergate_policy::Endpoint;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,69 +19,60 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use generation::Loader;
 pub use error::RunError;
-pub use generation::check;
+pub use generation::{check, check_configuration};
 pub use modes::ModeError;
+pub use source::{ENVIRONMENT, Source};
 
 use crate::log;
-use crate::proxy::{self, Orders, Protocol, Setup, UpstreamProtocol, WorkerError, limits};
-
-/// What the command line says.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The policy document.
-    pub policy: PathBuf,
-    /// How clients are known.
-    pub endpoint: Endpoint,
-    /// What is forwarded.
-    pub protocol: Protocol,
-    /// Where to listen; port 0 chooses one.
-    pub inbound: SocketAddr,
-    /// Host and port of the local service.
-    pub upstream: String,
-    /// What the local service speaks.
-    pub upstream_protocol: UpstreamProtocol,
-    /// A filter in place of the embedded one.
-    pub filter: Option<PathBuf>,
-    /// Threads, at least one.
-    pub workers: u16,
-}
+use crate::proxy::{self, Generation, Orders, Setup, WorkerError, limits};
 
 /// Serves until SIGTERM or SIGINT and the end of the drain.
 ///
 /// # Errors
 /// What stopped the start, or the end of a worker that was not asked to end.
-pub fn run(settings: &Settings) -> Result<(), RunError> {
+pub fn run(source: Source) -> Result<(), RunError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(Loader::new(source)))
 }
 
-async fn serve(settings: &Settings) -> Result<(), RunError> {
+async fn serve(mut loader: Loader) -> Result<(), RunError> {
     // Before the first line that says we are ready: whoever reads it may send a signal at once.
     let mut signals = Signals::catch().map_err(RunError::Runtime)?;
     raise_descriptor_limit();
     forbid_core_dumps().map_err(RunError::Runtime)?;
-    let generation = generation::load(settings)?;
-    let (orders, _) = watch::channel(Orders { generation, draining: false });
-    let (address, mut ended) = start_workers(settings, &orders)?;
-    log::line(&format!(
-        "listening on {address} ({}, endpoint {}), policy {}, {} workers",
-        settings.protocol.name(),
-        settings.endpoint.as_str(),
-        settings.policy.display().to_string().escape_debug(),
-        settings.workers,
-    ));
+    let generation = Arc::new(loader.load()?);
+    let (orders, _) = watch::channel(Orders { generation: Arc::clone(&generation), draining: false });
+    let mut ended = start_workers(loader.workers(), &orders)?;
+    announce(&generation, loader.workers());
+    drop(generation);
     loop {
         tokio::select! {
             _ = ended.recv() => return Err(RunError::WorkerEnded),
             asked = signals.next() => match asked {
-                Asked::Reload => reload(settings, &orders),
+                Asked::Reload => reload(&mut loader, &orders),
                 Asked::Drain => break,
             },
         }
     }
     drain(&orders, &mut ended, &mut signals).await;
     Ok(())
+}
+
+/// One line for each listener.
+fn announce(generation: &Generation, workers: u16) {
+    for listener in &generation.listeners {
+        let endpoints: Vec<_> = listener.endpoints.iter().map(|endpoint| endpoint.kind.as_str()).collect();
+        let address = listener.address().to_string();
+        let name = if *listener.name == address { String::new() } else { format!(", `{}`", listener.name) };
+        log::line(&format!(
+            "listening on {address} ({}, endpoint {}{}), {workers} workers",
+            listener.protocol.name(),
+            endpoints.join(", "),
+            name.escape_debug(),
+        ));
+    }
 }
 
 /// As many sockets as the system lets us have: each connection needs two. With fewer, `accept` fails and is tried again.
@@ -102,55 +92,36 @@ fn forbid_core_dumps() -> std::io::Result<()> {
 }
 
 /// Starts all workers and waits until each accepts. The receiver gets a message, or ends, when workers end.
-fn start_workers(
-    settings: &Settings,
-    orders: &watch::Sender<Orders>,
-) -> Result<(SocketAddr, UnboundedReceiver<()>), RunError> {
-    let bind = |error| RunError::Bind { address: settings.inbound, error };
-    let (address, listeners) = proxy::listeners(settings.inbound, settings.workers.into()).map_err(bind)?;
+fn start_workers(workers: u16, orders: &watch::Sender<Orders>) -> Result<UnboundedReceiver<()>, RunError> {
     let connections = Arc::new(AtomicUsize::new(0));
     let (ready, started) = mpsc::channel::<Result<(), WorkerError>>();
     let (end, ended) = unbounded_channel();
-    for (index, listener) in (0..).zip(listeners) {
-        let setup = Setup {
-            index,
-            protocol: settings.protocol,
-            upstream: settings.upstream.clone(),
-            upstream_protocol: settings.upstream_protocol,
-            orders: orders.subscribe(),
-            connections: Arc::clone(&connections),
-        };
+    for index in 0..workers {
+        let setup = Setup { index, orders: orders.subscribe(), connections: Arc::clone(&connections) };
         let (ready, end) = (ready.clone(), End(end.clone()));
         let body = move || {
             let _end = end;
             // The receiver is gone only when another worker failed to start.
-            proxy::work(setup, listener, |result| drop(ready.send(result)));
+            proxy::work(setup, |result| drop(ready.send(result)));
         };
         thread::Builder::new().name(format!("worker-{index}")).spawn(body).map_err(RunError::Runtime)?;
     }
     drop(ready);
-    for _ in 0..settings.workers {
+    for _ in 0..workers {
         started.recv().map_err(|_| RunError::WorkerEnded)?.map_err(RunError::Worker)?;
     }
-    Ok((address, ended))
+    Ok(ended)
 }
 
-/// New connections use the new generation, or none of it.
-fn reload(settings: &Settings, orders: &watch::Sender<Orders>) {
-    match generation::load(settings) {
+/// New connections use the new generation, open ones are judged by it again; or nobody does.
+fn reload(loader: &mut Loader, orders: &watch::Sender<Orders>) {
+    match loader.load() {
         Ok(generation) => {
-            orders.send_replace(Orders { generation, draining: false });
-            info!("policy and files reloaded; {}", reach(settings.endpoint));
+            let number = generation.number;
+            orders.send_replace(Orders { generation: generation.into(), draining: false });
+            info!(generation = number, "policy and files reloaded; open connections are judged by them again");
         }
         Err(error) => warn!("reload failed, the old policy and files stay in use: {error}"),
-    }
-}
-
-/// What a reload applies to.
-fn reach(endpoint: Endpoint) -> &'static str {
-    match endpoint {
-        Endpoint::Peer => "new connections are judged by them",
-        Endpoint::Mtls | Endpoint::Token => "new connections and all further requests are judged by them",
     }
 }
 

@@ -68,6 +68,11 @@ impl Files {
         self.identity().map_err(|fault| PolicyError::new(text, fault))
     }
 
+    /// Whether there are revocation lists.
+    pub fn names_crls(&self) -> bool {
+        !self.crls.is_empty()
+    }
+
     fn identity(&self) -> Result<RequiredFiles, Fault> {
         Ok(RequiredFiles {
             ca_certificates: self.ca_certificates.as_ref().map(Path::absolute).transpose()?,

@@ -141,6 +141,16 @@ impl Document {
         Ok(document)
     }
 
+    /// One listener, as flags describe it.
+    ///
+    /// # Errors
+    /// What cannot work, in words.
+    pub fn of(inbound: Inbound, workers: Option<u16>, filter: Option<PathBuf>) -> Result<Self, String> {
+        let document = Self { inbound: vec![inbound], admin: None, workers, filter };
+        document.check().map_err(|(_, message)| message)?;
+        Ok(document)
+    }
+
     /// What the shape does not say, with its place as a JSON pointer.
     fn check(&self) -> Result<(), (String, String)> {
         if self.inbound.is_empty() {

@@ -2,90 +2,112 @@
 
 use std::rc::Rc;
 
+use peergate_policy::UnixTime;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use super::activity::Activity;
-use super::exchange::{Exchange, Judge};
-use super::upstream::Upstream;
-use super::worker::{Newest, Protocol};
-use super::{http, tcp};
-use crate::audit::Audit;
-use crate::tls::{Admission, Arrival, Lingering, Refusal, handshake};
-
-/// What the connections of one worker share, whatever generation judges them.
-#[derive(Clone, Debug)]
-pub(super) struct Shared {
-    pub(super) protocol: Protocol,
-    pub(super) upstream: Rc<Upstream>,
-    pub(super) audit: Rc<Audit>,
-    pub(super) lingering: Lingering,
-}
+use super::exchange::Exchange;
+use super::port::Port;
+use super::roster::{Ending, Member};
+use super::site::Site;
+use super::{http, review, tcp};
+use crate::config::Protocol;
+use crate::tls::{Admission, Arrival, Refusal, handshake};
 
 /// Shakes hands and serves, or refuses so that the refusal is seen.
-pub(super) async fn serve(
-    newest: Rc<Newest>,
-    shared: Shared,
-    arrival: Arrival,
-    drain: watch::Receiver<bool>,
-) {
-    let source = arrival.source;
-    let site = newest.site();
-    match handshake(arrival, site.tls.clone(), Rc::clone(&site.worker)).await {
+pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
+    let (source, site) = (arrival.source, port.site());
+    let choose = |name: Option<&str>| {
+        site.endpoint(name).map(|endpoint| (endpoint.terms.clone(), Rc::clone(&endpoint.worker)))
+    };
+    let audit = &port.shared.audit;
+    match handshake(arrival, choose).await {
         Ok(admission) => {
-            let judge = match &admission.verdict {
-                Some(verdict) => {
-                    shared.audit.connection(source, verdict);
-                    Judge::Of(Rc::clone(&site.worker))
-                }
-                // A token revoked, or a certificate removed, is refused on open connections too.
-                None => Judge::Newest(newest),
-            };
-            drop(site);
-            admitted(judge, shared, admission, drain).await;
+            if let Some(verdict) = &admission.verdict {
+                audit.connection(source, verdict);
+            }
+            admitted(&port, site, admission).await;
         }
         Err(Refusal::Denied(verdict, socket)) => {
-            shared.audit.connection(source, &verdict);
-            shared.lingering.close(socket).await;
+            audit.connection(source, &verdict);
+            port.shared.lingering.close(socket).await;
         }
         Err(Refusal::Failed(error, socket)) => {
-            shared.audit.handshake(source, &error);
+            audit.handshake(source, &error);
             if let Some(socket) = socket {
-                shared.lingering.close(socket).await;
+                port.shared.lingering.close(socket).await;
             }
         }
-        Err(Refusal::TimedOut) => shared.audit.handshake(source, &"timed out"),
+        Err(Refusal::TimedOut) => audit.handshake(source, &"timed out"),
         Err(Refusal::Silent) => {}
     }
 }
 
-async fn admitted(judge: Judge, shared: Shared, admission: Admission, drain: watch::Receiver<bool>) {
-    let Shared { protocol, upstream, audit, .. } = shared;
-    let Admission { stream, connection, .. } = admission;
-    let source = connection.source;
-    match (protocol, judge) {
-        // INVARIANT: bytes are forwarded only of a peer that was judged.
-        (Protocol::Tcp, Judge::Newest(_)) => audit.fault(source, &"nobody judged the connection"),
-        (Protocol::Tcp, Judge::Of(worker)) => {
-            // Nothing is left to ask the filter: an old policy's VM must not live as long as this connection.
-            drop(worker);
-            if let Err(error) = tcp::serve(stream, &upstream).await {
-                audit.upstream(source, &error);
-            }
-        }
-        (Protocol::Http, judge) => {
-            let h2 = stream.get_ref().1.alpn_protocol() == Some(http::H2);
-            let exchange = Exchange {
-                judge,
-                connection,
-                upstream,
-                activity: Activity::new(!h2),
-                audit: Rc::clone(&audit),
-            };
-            if let Err(error) = http::serve(stream, Rc::new(exchange), h2, drain).await
-                && !http::is_ordinary(&error)
-            {
-                audit.protocol(source, &error);
-            }
-        }
+/// Enters the roster and serves until the connection ends, or is ended.
+async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission) {
+    let Admission { stream, connection, verdict, chain } = admission;
+    let (source, audit) = (connection.source, &port.shared.audit);
+    let name = connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+    let Some(endpoint) = site.endpoint(name).cloned() else {
+        // INVARIANT: the handshake was on the terms of an endpoint of this site.
+        return audit.fault(source, &"the endpoint is gone");
+    };
+    let not_after = not_after(&chain);
+    let member = Member::new(Rc::clone(&connection), chain, not_after, endpoint);
+    let _membership = port.roster.enter(Rc::clone(&member));
+    if !Rc::ptr_eq(&site, &port.site()) {
+        review::latecomer(port, &member);
     }
+    if port.is_closing() {
+        member.end(Ending::Graceful);
+    }
+    let (protocol, upstream) = (site.protocol, Rc::clone(&site.upstream));
+    drop(site);
+    let ending = member.ending();
+    let serving = async {
+        match (protocol, verdict) {
+            // INVARIANT: bytes are forwarded only of a peer that was judged.
+            (Protocol::Tcp, None) => audit.fault(source, &"nobody judged the connection"),
+            (Protocol::Tcp, Some(_)) => {
+                if let Err(error) = tcp::serve(stream, &upstream).await {
+                    audit.upstream(source, &error);
+                }
+            }
+            (Protocol::Http, _) => {
+                let h2 = stream.get_ref().1.alpn_protocol() == Some(http::H2);
+                let exchange = Exchange {
+                    member: Rc::clone(&member),
+                    upstream,
+                    activity: Activity::new(!h2),
+                    audit: Rc::clone(audit),
+                };
+                if let Err(error) = http::serve(stream, Rc::new(exchange), h2, member.ending()).await
+                    && !http::is_ordinary(&error)
+                {
+                    audit.protocol(source, &error);
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = is_cut(ending) => {}
+    }
+}
+
+async fn is_cut(mut ending: watch::Receiver<Ending>) {
+    // The sender lives as long as the connection.
+    let _ = ending.wait_for(|ending| *ending == Ending::Cut).await;
+}
+
+/// When the first of these certificates ends; what cannot be read has been refused, or is not asked.
+fn not_after(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
+    let ends = chain.iter().filter_map(|der| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        Some(UnixTime::from_seconds(certificate.validity().not_after.timestamp()))
+    });
+    ends.min()
 }

@@ -17,34 +17,15 @@ use super::body::{Answer, Filtered, ResponseBody, SharedStream};
 use super::headers::{self, RequestHead};
 use super::reply::{Dialect, Reply};
 use super::upstream::Upstream;
-use super::worker::Newest;
+use super::roster::Member;
 use super::{hop, limits, request};
 use crate::audit::{Asked, Audit};
-use crate::wasm::{Connection, Outcome, Worker};
-
-/// Whose filter judges the requests of one connection.
-#[derive(Debug)]
-pub(super) enum Judge {
-    /// That which admitted the peer.
-    Of(Rc<Worker>),
-    /// That of the policy in use when the request comes.
-    Newest(Rc<Newest>),
-}
-
-impl Judge {
-    fn worker(&self) -> Rc<Worker> {
-        match self {
-            Self::Of(worker) => Rc::clone(worker),
-            Self::Newest(newest) => Rc::clone(&newest.site().worker),
-        }
-    }
-}
+use crate::wasm::Outcome;
 
 /// What the requests of one connection share.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    pub(super) judge: Judge,
-    pub(super) connection: Rc<Connection>,
+    pub(super) member: Rc<Member>,
     pub(super) upstream: Rc<Upstream>,
     pub(super) activity: Rc<Activity>,
     pub(super) audit: Rc<Audit>,
@@ -84,26 +65,26 @@ impl Exchange {
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let head = request::head(parts).map_err(|bad| {
             let asked = Asked { method: method.as_str(), path: uri.path() };
-            self.audit.request(self.connection.source, asked, Some(bad.status()), None);
+            self.audit.request(self.member.connection.source, asked, Some(bad.status()), None);
             dialect.error(bad.status())
         })?;
         let length = head.headers.get(CONTENT_LENGTH).cloned();
-        let mut stream = self.judge.worker().open_stream(&self.connection);
+        let mut stream = self.member.endpoint().worker.open_stream(&self.member.connection);
         let outcome = stream.request_headers(head.to_pairs(), end_of_stream);
         let judged = match outcome {
             Outcome::Continue(pairs) => RequestHead::from_pairs(pairs, length).map_err(|error| {
-                self.audit.fault(self.connection.source, &error);
+                self.audit.fault(self.member.connection.source, &error);
                 dialect.error(StatusCode::SERVICE_UNAVAILABLE)
             }),
             Outcome::Reply(reply) => Err(dialect.local(reply)),
             Outcome::Failed(reason) => {
-                self.audit.fault(self.connection.source, &reason);
+                self.audit.fault(self.member.connection.source, &reason);
                 Err(dialect.error(StatusCode::SERVICE_UNAVAILABLE))
             }
         };
         let asked = Asked { method: head.method.as_str(), path: head.path.path() };
         let status = judged.as_ref().err().map(|reply| reply.status());
-        self.audit.request(self.connection.source, asked, status, stream.decision());
+        self.audit.request(self.member.connection.source, asked, status, stream.decision());
         Ok(Judged { head: judged?, stream: Rc::new(RefCell::new(stream)), dialect })
     }
 
@@ -113,7 +94,7 @@ impl Exchange {
         let reply = match self.upstream.send(head, body).await {
             // The upgrade was not forwarded, so nobody asked for another protocol.
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                self.audit.upstream(self.connection.source, &"switched protocols unasked");
+                self.audit.upstream(self.member.connection.source, &"switched protocols unasked");
                 dialect.error(StatusCode::BAD_GATEWAY)
             }
             Ok(response) => match self.judge_response(response, stream, dialect) {
@@ -121,11 +102,11 @@ impl Exchange {
                 Err(reply) => reply,
             },
             Err(error) if error.is_of_body() => {
-                self.audit.protocol(self.connection.source, &error);
+                self.audit.protocol(self.member.connection.source, &error);
                 dialect.error(StatusCode::BAD_REQUEST)
             }
             Err(error) => {
-                self.audit.upstream(self.connection.source, &error);
+                self.audit.upstream(self.member.connection.source, &error);
                 dialect.error(StatusCode::BAD_GATEWAY)
             }
         };
@@ -140,7 +121,7 @@ impl Exchange {
     ) -> Result<Response<Filtered>, Reply> {
         let (mut parts, body) = response.into_parts();
         if !request::is_framed_once(&parts.headers) {
-            self.audit.upstream(self.connection.source, &"two lengths, or a transfer coding besides chunked");
+            self.audit.upstream(self.member.connection.source, &"two lengths, or a transfer coding besides chunked");
             return Err(dialect.error(StatusCode::BAD_GATEWAY));
         }
         hop::strip(&mut parts.headers);
@@ -149,12 +130,12 @@ impl Exchange {
         let outcome = stream.borrow_mut().response_headers(pairs, body.is_end_stream());
         let (status, headers): (StatusCode, HeaderMap) = match outcome {
             Outcome::Continue(pairs) => headers::response_from_pairs(pairs, length).map_err(|error| {
-                self.audit.fault(self.connection.source, &error);
+                self.audit.fault(self.member.connection.source, &error);
                 dialect.error(StatusCode::SERVICE_UNAVAILABLE)
             })?,
             Outcome::Reply(reply) => return Err(dialect.local(reply)),
             Outcome::Failed(reason) => {
-                self.audit.fault(self.connection.source, &reason);
+                self.audit.fault(self.member.connection.source, &reason);
                 return Err(dialect.error(StatusCode::SERVICE_UNAVAILABLE));
             }
         };

@@ -16,6 +16,7 @@ use tokio::task::spawn_local;
 use super::activity::Watched;
 use super::exchange::Exchange;
 use super::limits;
+use super::roster::Ending;
 
 /// The protocols a client may choose from, ours first (RFC 7301).
 pub const ALPN: &[&[u8]] = &[H2, b"http/1.1"];
@@ -23,12 +24,12 @@ pub const ALPN: &[&[u8]] = &[H2, b"http/1.1"];
 /// The protocol name of HTTP/2.
 pub(super) const H2: &[u8] = b"h2";
 
-/// Serves requests until the client leaves, the connection idles, or the drain lets it finish.
+/// Serves requests until the client leaves, the connection idles, or it is to end.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     exchange: Rc<Exchange>,
     h2: bool,
-    drain: watch::Receiver<bool>,
+    ending: watch::Receiver<Ending>,
 ) -> hyper::Result<()> {
     let activity = Rc::clone(&exchange.activity);
     let io = TokioIo::new(Watched::new(stream, activity));
@@ -40,26 +41,26 @@ pub(super) async fn serve(
             .max_header_list_size(limits::REQUEST_HEAD_BYTES as u32)
             .max_send_buf_size(limits::STREAM_SEND_BYTES);
         let connection = builder.serve_connection(io, service);
-        until_drained(connection, drain, http2::Connection::graceful_shutdown).await
+        until_ended(connection, ending, http2::Connection::graceful_shutdown).await
     } else {
         let mut builder = http1::Builder::new();
         builder.max_header_size(limits::REQUEST_HEAD_BYTES);
         let connection = builder.serve_connection(io, service);
-        until_drained(connection, drain, http1::Connection::graceful_shutdown).await
+        until_ended(connection, ending, http1::Connection::graceful_shutdown).await
     }
 }
 
-/// Runs a connection, and once the drain begins tells it to finish: GOAWAY in HTTP/2, no keep-alive in HTTP/1.
-async fn until_drained<C: Future>(
+/// Runs a connection, and once it is to end tells it to finish: GOAWAY in HTTP/2, no keep-alive in HTTP/1.
+async fn until_ended<C: Future>(
     connection: C,
-    mut drain: watch::Receiver<bool>,
+    mut ending: watch::Receiver<Ending>,
     finish: fn(Pin<&mut C>),
 ) -> C::Output {
     let mut connection = pin!(connection);
     tokio::select! {
         output = connection.as_mut() => return output,
         // An error says that the worker is gone: finish as well.
-        _ = drain.wait_for(|draining| *draining) => {}
+        _ = ending.wait_for(|ending| *ending != Ending::No) => {}
     }
     finish(connection.as_mut());
     connection.await

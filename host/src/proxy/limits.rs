@@ -30,8 +30,10 @@ pub const UPSTREAM_IDLE_CONNECTIONS: usize = 128;
 pub const UPSTREAM_STREAM_BYTES: u32 = 256 * 1024;
 /// The largest window there is (RFC 9113 section 6.9.1): as good as none.
 pub const UPSTREAM_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-/// Reloads after which the connections of an old policy, and with them its VM, are asked to end.
-pub const GENERATIONS: usize = 4;
+/// A connection that is no longer admitted gets this long to finish what is being answered.
+pub const ENDING: Duration = Duration::from_millis(1500);
+/// How often open connections are searched for certificates that have expired.
+pub const EXPIRY_TICK: Duration = Duration::from_secs(1);
 /// The pause before a worker that could not take a new policy tries again.
 pub const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of one text in a log line: a path may have 64 KiB, and the filter's decision 256.

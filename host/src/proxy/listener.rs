@@ -1,18 +1,93 @@
 //! The listening sockets: one per worker on the same address, the kernel deals connections out.
 
+use std::fmt;
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Socket, Type};
 
 use super::limits;
+use crate::config::Address;
 
-/// `count` sockets on `address`, and the address they really have (port 0 chooses one).
-///
-/// # Errors
-/// The address is not ours or is in use. `SO_REUSEPORT` would let a second process of the same user share the port
-/// and take a part of its connections, so it is tried without first.
-pub fn listeners(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+/// The sockets of one listener. They outlive generations, so that a reload refuses no connection.
+#[derive(Debug)]
+pub struct Sockets {
+    configured: Address,
+    bound: Address,
+    workers: Vec<Listening>,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub enum Listening {
+    /// On a port.
+    Tcp(TcpListener),
+    /// In the file system.
+    Unix(UnixListener),
+}
+
+impl Sockets {
+    /// One socket on `address` for each of `workers`.
+    ///
+    /// # Errors
+    /// The address is not ours or is in use. `SO_REUSEPORT` would let a second process of the same user share the port
+    /// and take a part of its connections, so it is tried without first.
+    pub fn bind(address: &Address, workers: usize) -> io::Result<Self> {
+        let (bound, workers) = match address {
+            Address::Tcp(_) => {
+                let (bound, listeners) = tcp(address.resolve()?, workers)?;
+                let listeners = listeners.into_iter().map(Listening::Tcp).collect();
+                (Address::Tcp(bound.to_string()), listeners)
+            }
+            Address::Unix(path) => (address.clone(), unix(path, workers)?),
+        };
+        Ok(Self { configured: address.clone(), bound, workers })
+    }
+
+    /// The address as it was asked for.
+    pub fn configured(&self) -> &Address {
+        &self.configured
+    }
+
+    /// The address as it is: with the port that was chosen.
+    pub fn address(&self) -> &Address {
+        &self.bound
+    }
+
+    /// The socket of a worker.
+    ///
+    /// # Errors
+    /// There are no file descriptors left.
+    pub(super) fn of_worker(&self, worker: u16) -> io::Result<Listening> {
+        match self.workers.get(usize::from(worker)) {
+            Some(Listening::Tcp(listener)) => listener.try_clone().map(Listening::Tcp),
+            Some(Listening::Unix(listener)) => listener.try_clone().map(Listening::Unix),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+impl Drop for Sockets {
+    /// A socket without a listener would only say "refused".
+    fn drop(&mut self) {
+        if let Address::Unix(path) = &self.bound {
+            // It may have been replaced or removed; both are as good.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl fmt::Display for Sockets {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bound.fmt(formatter)
+    }
+}
+
+fn tcp(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     if address.port() != 0 {
         drop(TcpListener::bind(address)?);
     }
@@ -35,23 +110,59 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// One socket, shared by all: the file system has no `SO_REUSEPORT`.
+fn unix(path: &PathBuf, workers: usize) -> io::Result<Vec<Listening>> {
+    remove_abandoned(path)?;
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    (0..workers).map(|_| listener.try_clone().map(Listening::Unix)).collect()
+}
+
+/// Removes the socket of a process that is gone, and nothing else.
+fn remove_abandoned(path: &Path) -> io::Result<()> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    let is_abandoned =
+        is_socket && UnixStream::connect(path).is_err_and(|it| it.kind() == io::ErrorKind::ConnectionRefused);
+    if is_abandoned { fs::remove_file(path) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ANY: &str = "127.0.0.1:0";
-
-    #[test]
-    fn all_share_one_port() {
-        let (address, listeners) = listeners(ANY.parse().expect("an address"), 3).expect("a free port");
-        let bound = |listener: &TcpListener| listener.local_addr().expect("bound");
-        assert!(listeners.iter().all(|listener| bound(listener) == address));
-        assert_eq!(listeners.len(), 3);
+    fn any() -> Address {
+        "127.0.0.1:0".parse().expect("an address")
     }
 
     #[test]
-    fn a_port_in_use_is_an_error() {
-        let (address, _listeners) = listeners(ANY.parse().expect("an address"), 1).expect("a free port");
-        assert_eq!(listeners(address, 1).expect_err("in use").kind(), io::ErrorKind::AddrInUse);
+    fn all_share_one_port() {
+        let sockets = Sockets::bind(&any(), 3).expect("a free port");
+        for listening in &sockets.workers {
+            let Listening::Tcp(listener) = listening else { panic!("a port") };
+            assert_eq!(listener.local_addr().expect("bound").to_string(), sockets.to_string());
+        }
+        assert_eq!(sockets.workers.len(), 3);
+    }
+
+    #[test]
+    fn an_address_in_use_is_an_error() {
+        let sockets = Sockets::bind(&any(), 1).expect("a free port");
+        let in_use = Sockets::bind(sockets.address(), 1).expect_err("in use").kind();
+        assert_eq!(in_use, io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn an_abandoned_socket_is_replaced_and_one_in_use_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("socket");
+        let address = Address::Unix(path.clone());
+        drop(UnixListener::bind(&path).expect("bound"));
+        let sockets = Sockets::bind(&address, 2).expect("the abandoned one is replaced");
+        assert_eq!(Sockets::bind(&address, 1).expect_err("in use").kind(), io::ErrorKind::AddrInUse);
+        drop(sockets);
+        assert!(!path.exists());
+        fs::write(&path, "precious").expect("written");
+        assert!(Sockets::bind(&address, 1).is_err());
+        assert!(path.exists());
     }
 }

@@ -13,7 +13,6 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
@@ -21,15 +20,8 @@ use super::body::Filtered;
 use super::headers::RequestHead;
 use super::http::LocalExecutor;
 use super::limits;
-
-/// What the upstream speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpstreamProtocol {
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2 without TLS, by prior knowledge (RFC 9113 section 3.3). gRPC needs it.
-    H2c,
-}
+use super::socket::Socket;
+use crate::config::{self, UpstreamProtocol};
 
 /// Why the upstream gave no response. For the log; the client is told only "bad gateway".
 #[derive(Debug)]
@@ -64,8 +56,7 @@ impl UpstreamError {
 /// The local service and the connections to it that are free.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    address: String,
-    protocol: UpstreamProtocol,
+    service: config::Upstream,
     idle: RefCell<VecDeque<Idle>>,
     shared: RefCell<Option<http2::SendRequest<Filtered>>>,
 }
@@ -77,19 +68,21 @@ struct Idle {
 }
 
 impl Upstream {
-    pub(super) fn new(address: String, protocol: UpstreamProtocol) -> Rc<Self> {
-        Rc::new(Self { address, protocol, idle: RefCell::default(), shared: RefCell::default() })
+    pub(super) fn new(service: config::Upstream) -> Rc<Self> {
+        Rc::new(Self { service, idle: RefCell::default(), shared: RefCell::default() })
+    }
+
+    pub(super) fn is_to(&self, service: &config::Upstream) -> bool {
+        self.service == *service
     }
 
     /// A new connection; its sends are not delayed.
-    pub(super) async fn connect(&self) -> Result<TcpStream, UpstreamError> {
-        let connected = match timeout(limits::UPSTREAM_CONNECT, TcpStream::connect(&self.address)).await {
+    pub(super) async fn connect(&self) -> Result<Socket, UpstreamError> {
+        let connected = match timeout(limits::UPSTREAM_CONNECT, Socket::connect(&self.service.address)).await {
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
-        let socket = connected.map_err(UpstreamError::Connect)?;
-        socket.set_nodelay(true).map_err(UpstreamError::Connect)?;
-        Ok(socket)
+        connected.map_err(UpstreamError::Connect)
     }
 
     /// Sends a request and returns when the response's head is there.
@@ -98,7 +91,7 @@ impl Upstream {
         head: RequestHead,
         body: Filtered,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        match self.protocol {
+        match self.service.protocol {
             UpstreamProtocol::Http1 => self.send_http1(head.into_http1(body)?).await,
             UpstreamProtocol::H2c => self.send_h2c(head.into_h2c(body)?).await,
         }

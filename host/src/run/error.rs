@@ -2,20 +2,24 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use peergate_policy::{Endpoint, PolicyError};
 
 use super::ModeError;
 use crate::files::{CredentialsError, FileError, InlineError};
-use crate::proxy::{Protocol, WorkerError};
+use crate::config::{Address, ConfigError, Protocol};
+use crate::proxy::WorkerError;
 use crate::tls::TlsError;
 use crate::wasm::{FilterError, StartError};
 
 /// Why `peergate run` did not start, or ended.
 #[derive(Debug)]
 pub enum RunError {
+    /// The configuration.
+    Config(ConfigError),
+    /// No `--policy`, and no variable in its place.
+    NoPolicy,
     /// The policy's file.
     PolicyFile(FileError),
     /// The policy is no text.
@@ -40,6 +44,8 @@ pub enum RunError {
     Credentials(CredentialsError),
     /// Ciphers, versions, authorities.
     Tls(TlsError),
+    /// The file of the filter's code.
+    FilterFile(FileError),
     /// The filter's code.
     Filter(FilterError),
     /// The filter has no callback that could refuse what is forwarded.
@@ -49,14 +55,12 @@ pub enum RunError {
         /// What is forwarded.
         protocol: Protocol,
     },
-    /// Bytes for an endpoint of which only requests are judged.
-    NoRequests(Endpoint),
     /// The filter refused the policy.
     Start(StartError),
     /// The address.
     Bind {
         /// As given.
-        address: SocketAddr,
+        address: Address,
         /// The system's reason.
         error: io::Error,
     },
@@ -72,18 +76,21 @@ impl RunError {
     /// 2 where the configuration or an argument must change, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::PolicyFile(_)
+            Self::Config(_)
+            | Self::NoPolicy
+            | Self::FilterFile(_)
+            | Self::Bind { .. }
+            | Self::PolicyFile(_)
             | Self::PolicyEncoding(_)
             | Self::Policy { .. }
             | Self::Certificate { .. }
             | Self::Mode(_)
             | Self::Credentials(_)
-            | Self::NoRequests(_)
             | Self::Tls(_)
             | Self::Filter(_)
             | Self::Unguarded { .. }
             | Self::Start(_) => 2,
-            Self::Bind { .. } | Self::Worker(_) | Self::WorkerEnded | Self::Runtime(_) => 1,
+            Self::Worker(_) | Self::WorkerEnded | Self::Runtime(_) => 1,
         }
     }
 }
@@ -91,6 +98,9 @@ impl RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Config(error) => error.fmt(formatter),
+            Self::NoPolicy => write!(formatter, "no policy: give `--policy FILE` or set {}", super::ENVIRONMENT),
+            Self::FilterFile(error) => write!(formatter, "filter: {error}"),
             Self::PolicyFile(error) => write!(formatter, "policy: {error}"),
             Self::PolicyEncoding(path) => {
                 write!(
@@ -106,14 +116,9 @@ impl fmt::Display for RunError {
             Self::Tls(error) => error.fmt(formatter),
             Self::Filter(error) => error.fmt(formatter),
             Self::Unguarded { endpoint, protocol } => formatter.write_str(unguarded(*endpoint, *protocol)),
-            Self::NoRequests(endpoint) => write!(
-                formatter,
-                "an endpoint of kind `{}` judges requests, and `--protocol tcp` has none; use `--protocol http`",
-                endpoint.as_str()
-            ),
             Self::Start(error) => error.fmt(formatter),
             Self::Bind { address, error } => {
-                write!(formatter, "cannot listen on {address}: {error}; choose another `--inbound`")
+                write!(formatter, "cannot listen on {address}: {error}; choose another address")
             }
             Self::Worker(error) => error.fmt(formatter),
             Self::WorkerEnded => formatter.write_str("a worker ended unexpectedly"),

@@ -1,69 +1,158 @@
-//! Policy and files, read as one.
+//! Listeners, policies and files, read as one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use peergate_policy::{Configuration, Endpoint, Policy, PolicyError, RequiredFiles};
+use peergate_policy::{Configuration, Endpoint as Kind, Policy};
 use tracing::warn;
 
 use super::modes::Modes;
-use super::{RunError, Settings};
-use crate::files::{self, Audience, Credentials, Inlined};
-use crate::proxy::{ALPN, Generation, Protocol};
+use super::policy_document::PolicyDocument;
+use super::{RunError, Source};
+use crate::config::{self, Address, Document, Protocol};
+use crate::files::{self, Audience, Credentials};
+use crate::proxy::{ALPN, Endpoint, Generation, Listener, Sockets};
 use crate::tls::{self, Authentication};
 use crate::wasm::{Filter, Worker};
 
-/// Reads the policy and everything it names, and tries the filter with it.
-///
-/// # Errors
-/// The first thing that is wrong; nothing of what was read is kept then.
-pub(super) fn load(settings: &Settings) -> Result<Generation, RunError> {
-    let Settings { endpoint, protocol, .. } = *settings;
-    if protocol == Protocol::Tcp && endpoint != Endpoint::Peer {
-        return Err(RunError::NoRequests(endpoint));
+/// Makes generations, one after the other. What may not change with a generation, and what is dear, it keeps.
+#[derive(Debug)]
+pub(super) struct Loader {
+    source: Source,
+    /// Threads; the first generation says how many.
+    workers: Option<u16>,
+    loaded: u64,
+    sockets: Vec<Arc<Sockets>>,
+    filter: Option<(Option<Vec<u8>>, Filter)>,
+}
+
+impl Loader {
+    pub(super) fn new(source: Source) -> Self {
+        Self { source, workers: None, loaded: 0, sockets: Vec::new(), filter: None }
     }
-    let text = read_policy(&settings.policy)?;
-    let inlined = inlined(&settings.policy, &text)?;
-    let document = Document::read(&settings.policy, inlined, endpoint)?;
-    let authentication = Authentication::of(&document.configuration);
-    let policy = document.configuration.policy();
-    let files = document.files(authentication)?;
-    let credentials = Credentials::load(&files).map_err(RunError::Credentials)?;
-    let alpn = match protocol {
+
+    /// How many workers there are, once there is a generation.
+    pub(super) fn workers(&self) -> u16 {
+        self.workers.unwrap_or_else(cores)
+    }
+
+    /// Reads everything, tries the filter with it, and binds what is not bound.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; nothing of what was read is kept then.
+    pub(super) fn load(&mut self) -> Result<Generation, RunError> {
+        let document = self.source.read()?;
+        let filter = self.filter(document.filter.as_deref())?;
+        let modes = Modes::from_environment().map_err(RunError::Mode)?;
+        let mut endpoints = Vec::new();
+        for inbound in &document.inbound {
+            let loaded = inbound.endpoints.iter().map(|it| endpoint(inbound, it, &filter, &modes));
+            endpoints.push(loaded.collect::<Result<Vec<_>, _>>()?);
+        }
+        let workers = document.workers.unwrap_or_else(cores);
+        if *self.workers.get_or_insert(workers) != workers {
+            warn!("`workers` changes at the next start");
+        }
+        let sockets = self.bind(&document)?;
+        let mut listeners = Vec::new();
+        for ((inbound, sockets), endpoints) in document.inbound.into_iter().zip(&sockets).zip(endpoints) {
+            listeners.push(Listener {
+                name: inbound.name.unwrap_or_else(|| sockets.address().to_string()).into(),
+                sockets: Arc::clone(sockets),
+                protocol: inbound.protocol,
+                upstream: inbound.upstream,
+                endpoints,
+            });
+        }
+        self.sockets = sockets;
+        self.loaded += 1;
+        Ok(Generation { number: self.loaded, listeners })
+    }
+
+    /// The filter of before where it is the same: then its VMs may go on.
+    fn filter(&mut self, path: Option<&Path>) -> Result<Filter, RunError> {
+        let wasm = match path {
+            Some(path) => Some(files::read(path, Audience::Everybody).map_err(RunError::FilterFile)?),
+            None => None,
+        };
+        if let Some((known, filter)) = &self.filter
+            && *known == wasm
+        {
+            return Ok(filter.clone());
+        }
+        let filter = match path {
+            Some(path) => Filter::from_wasm(path),
+            None => Filter::embedded(),
+        };
+        let filter = filter.map_err(RunError::Filter)?;
+        self.filter = Some((wasm, filter.clone()));
+        Ok(filter)
+    }
+
+    /// The sockets of all listeners; those of before are used again.
+    fn bind(&self, document: &Document) -> Result<Vec<Arc<Sockets>>, RunError> {
+        let mut before = self.sockets.clone();
+        let mut bind = |address: &Address| {
+            if let Some(known) = before.iter().position(|sockets| sockets.configured() == address) {
+                return Ok(before.swap_remove(known));
+            }
+            let bound = Sockets::bind(address, self.workers().into()).map(Arc::new);
+            bound.map_err(|error| RunError::Bind { address: address.clone(), error })
+        };
+        document.inbound.iter().map(|inbound| bind(&inbound.address)).collect()
+    }
+}
+
+fn cores() -> u16 {
+    std::thread::available_parallelism().ok().and_then(|cores| cores.get().try_into().ok()).unwrap_or(1)
+}
+
+fn endpoint(
+    inbound: &config::Inbound,
+    endpoint: &config::Endpoint,
+    filter: &Filter,
+    modes: &Modes,
+) -> Result<Endpoint, RunError> {
+    let path = match &endpoint.policy {
+        Some(path) => path.clone(),
+        None => policy_of_environment().ok_or(RunError::NoPolicy)?,
+    };
+    let text = PolicyDocument::text(&path)?;
+    let document = PolicyDocument::parse(&path, &text, endpoint.kind)?;
+    let alpn = match inbound.protocol {
         Protocol::Http => ALPN,
         Protocol::Tcp => &[],
     };
-    let (ciphers, protocols) = (policy.accepted_ciphers(), policy.accepted_protocols());
-    let tls =
-        tls::server_config(credentials, authentication, ciphers, protocols, alpn).map_err(RunError::Tls)?;
-    let filter = match &settings.filter {
-        Some(path) => Filter::from_wasm(path),
-        None => Filter::embedded(),
+    let terms = document.terms(alpn)?;
+    check_guards(filter, endpoint.kind, inbound.protocol)?;
+    // With one endpoint on a port any name will do, and no authority rule applies.
+    let has_others = inbound.endpoints.len() > 1;
+    let (names, deprecated): (&[_], &[_]) =
+        if has_others { (&endpoint.names, &endpoint.deprecated_names) } else { (&[], &[]) };
+    if !has_others && endpoint.all_names().next().is_some() {
+        warn!("the names of the only endpoint on {} are not asked for", inbound.address);
     }
-    .map_err(RunError::Filter)?;
-    check_guards(&filter, endpoint, protocol)?;
-    let configuration = document.for_filter(&Modes::from_environment().map_err(RunError::Mode)?)?;
-    Worker::start(&filter, &configuration).map_err(RunError::Start)?;
-    for warning in policy.warnings() {
-        warn!("policy: {warning}");
-    }
-    if !authentication.verifies_chains() && !files.crls.is_empty() {
-        warn!(
-            "policy: `files.crls` are not asked: no CA is, on this endpoint; remove revoked clients from the policy"
-        );
-    }
-    Ok(Generation { tls, filter, configuration })
+    let configuration = document.configuration(names, deprecated, modes)?;
+    Worker::start(filter, &configuration).map_err(RunError::Start)?;
+    document.warn(&terms);
+    let names = endpoint.all_names().map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect();
+    Ok(Endpoint { kind: endpoint.kind, names, terms, filter: filter.clone(), configuration })
+}
+
+/// Vespa's variable; an empty value is no value, as in Vespa.
+fn policy_of_environment() -> Option<PathBuf> {
+    std::env::var_os(super::ENVIRONMENT).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// Whether the filter is asked about everything that is forwarded.
-fn check_guards(filter: &Filter, endpoint: Endpoint, protocol: Protocol) -> Result<(), RunError> {
+fn check_guards(filter: &Filter, kind: Kind, protocol: Protocol) -> Result<(), RunError> {
     let connections = filter.judges_connections();
-    let guards = match (endpoint, protocol) {
-        (Endpoint::Peer, Protocol::Tcp) => connections,
-        (Endpoint::Peer, Protocol::Http) => connections || filter.judges_requests(),
-        (Endpoint::Mtls | Endpoint::Token, _) => filter.judges_requests(),
+    let guards = match (kind, protocol) {
+        (Kind::Peer, Protocol::Tcp) => connections,
+        (Kind::Peer, Protocol::Http) => connections || filter.judges_requests(),
+        (Kind::Mtls | Kind::Token, _) => filter.judges_requests(),
     };
-    if guards { Ok(()) } else { Err(RunError::Unguarded { endpoint, protocol }) }
+    if guards { Ok(()) } else { Err(RunError::Unguarded { endpoint: kind, protocol }) }
 }
 
 /// Whether [`run`](super::run) would take a policy, with all that it names, or a proxy with filter.wasm would; for the kind of
@@ -71,71 +160,30 @@ fn check_guards(filter: &Filter, endpoint: Endpoint, protocol: Protocol) -> Resu
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn check(path: &Path, endpoint: Option<Endpoint>, for_host: bool) -> Result<Policy, RunError> {
-    let text = read_policy(path)?;
-    let inlined = if for_host { inlined(path, &text)? } else { Inlined::as_written(&text) };
-    let policy = Policy::parse(inlined.text()).map_err(|error| refused(path, &inlined, error))?;
-    let document = Document::read(path, inlined, endpoint.unwrap_or_else(|| usable_endpoint(&policy)))?;
+pub fn check(path: &Path, kind: Option<Kind>, for_host: bool) -> Result<Policy, RunError> {
+    let text = PolicyDocument::text(path)?;
+    let document = PolicyDocument::parse_for(path, &text, kind, for_host)?;
     if for_host {
-        let authentication = Authentication::of(&document.configuration);
-        let credentials =
-            Credentials::load(&document.files(authentication)?).map_err(RunError::Credentials)?;
-        let (ciphers, protocols) = (policy.accepted_ciphers(), policy.accepted_protocols());
-        tls::server_config(credentials, authentication, ciphers, protocols, ALPN).map_err(RunError::Tls)?;
+        document.terms(ALPN)?;
     }
-    Worker::start(&Filter::embedded().map_err(RunError::Filter)?, &document.for_filter(&Modes::default())?)
-        .map_err(RunError::Start)?;
-    Ok(policy)
+    let filter = Filter::embedded().map_err(RunError::Filter)?;
+    let configuration = document.configuration(&[], &[], &Modes::default())?;
+    Worker::start(&filter, &configuration).map_err(RunError::Start)?;
+    Ok(document.into_policy())
 }
 
-/// The kind of endpoint that a policy can only be for, or `peer`.
-fn usable_endpoint(policy: &Policy) -> Endpoint {
-    if policy.data_plane().is_some() && policy.admits_any_authenticated() {
-        Endpoint::Mtls
-    } else {
-        Endpoint::Peer
-    }
-}
-
-/// A policy as one kind of endpoint is judged by it.
-struct Document<'a> {
-    path: &'a Path,
-    inlined: Inlined<'a>,
-    configuration: Configuration,
-}
-
-impl<'a> Document<'a> {
-    fn read(path: &'a Path, inlined: Inlined<'a>, endpoint: Endpoint) -> Result<Self, RunError> {
-        match Configuration::of(endpoint, inlined.text()) {
-            Ok(configuration) => Ok(Self { path, inlined, configuration }),
-            Err(error) => Err(refused(path, &inlined, error)),
+/// Whether `run --config` would take a configuration, with all that it names; nothing is bound.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check_configuration(path: &Path) -> Result<Document, RunError> {
+    let mut loader = Loader::new(Source::File(path.to_owned()));
+    let document = loader.source.read()?;
+    let filter = loader.filter(document.filter.as_deref())?;
+    for inbound in &document.inbound {
+        for it in &inbound.endpoints {
+            endpoint(inbound, it, &filter, &Modes::default())?;
         }
     }
-
-    fn files(&self, authentication: Authentication) -> Result<RequiredFiles, RunError> {
-        let (files, text) = (self.configuration.policy().files(), self.inlined.text());
-        let required =
-            if authentication.verifies_chains() { files.require(text) } else { files.require_identity(text) };
-        required.map_err(|error| refused(self.path, &self.inlined, error))
-    }
-
-    /// The document goes to the filter as it was read, not as we understood it, with the modes of the environment.
-    fn for_filter(&self, modes: &Modes) -> Result<Arc<str>, RunError> {
-        let policy = modes.applied(self.inlined.text()).map_err(RunError::Mode)?;
-        let endpoint = self.configuration.endpoint().as_str();
-        Ok(format!(r#"{{"endpoint":"{endpoint}","policy":{policy}}}"#).into())
-    }
-}
-
-fn refused(path: &Path, inlined: &Inlined<'_>, error: PolicyError) -> RunError {
-    RunError::Policy { path: path.to_owned(), error: inlined.original(error) }
-}
-
-fn inlined<'a>(path: &Path, text: &'a str) -> Result<Inlined<'a>, RunError> {
-    Inlined::of(text).map_err(|error| RunError::Certificate { path: path.to_owned(), error: error.into() })
-}
-
-fn read_policy(path: &Path) -> Result<String, RunError> {
-    let bytes = files::read(path, Audience::Everybody).map_err(RunError::PolicyFile)?;
-    String::from_utf8(bytes).map_err(|_| RunError::PolicyEncoding(path.to_owned()))
+    Ok(document)
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use peergate_policy::{CertificateTrust, Configuration, Endpoint};
 use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 /// How clients are known before their first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +44,26 @@ impl Authentication {
 pub struct Terms {
     pub(super) config: Arc<ServerConfig>,
     pub(super) authentication: Authentication,
+    /// Without the filter's say.
+    pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Terms {
-    pub(super) fn new(config: ServerConfig, authentication: Authentication) -> Self {
-        Self { config: Arc::new(config), authentication }
+    /// Whether a chain that was presented in an earlier handshake would pass now: its authority is still there, nothing
+    /// of it is revoked or has expired. Where no authority is asked, all do.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn trust(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        if !self.authentication.verifies_chains() {
+            return Ok(());
+        }
+        match (&self.verifier, chain) {
+            (Some(verifier), [leaf, intermediates @ ..]) => {
+                verifier.verify_client_cert(leaf, intermediates, UnixTime::now()).map(drop)
+            }
+            _ => Err(rustls::Error::NoCertificatesPresented),
+        }
     }
 
     /// What clients are asked for.

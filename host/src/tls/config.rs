@@ -76,8 +76,11 @@ pub fn server_config(
         Authentication::Pinned => Some(Arc::new(Possession::new(provider)) as Arc<dyn ClientCertVerifier>),
         Authentication::Nothing => None,
     };
-    let builder = match verifier {
-        Some(verifier) => builder.with_client_cert_verifier(Arc::new(Gate::new(verifier, authentication))),
+    let builder = match &verifier {
+        Some(verifier) => {
+            let gate = Gate::new(Arc::clone(verifier), authentication);
+            builder.with_client_cert_verifier(Arc::new(gate))
+        }
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
@@ -86,7 +89,7 @@ pub fn server_config(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Terms::new(config, authentication))
+    Ok(Terms { config: Arc::new(config), authentication, verifier })
 }
 
 /// Certificate required, chain to an authority. With revocation lists, what no current list covers is refused.

@@ -6,14 +6,15 @@ use std::rc::Rc;
 
 use rustls::ProtocolVersion;
 use rustls::server::{Acceptor, ClientHello};
-use tokio::net::TcpStream;
+use rustls_pki_types::CertificateDer;
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::authentication::{Authentication, Terms};
 use super::gate::{Handshake, polled};
-use crate::proxy::limits;
+use crate::proxy::{Socket, limits};
 use crate::wasm::{Connection, PeerCertificate, Tls, Verdict, Worker};
 
 /// A socket as it was accepted.
@@ -22,7 +23,7 @@ pub struct Arrival {
     /// Unique within the process.
     pub id: u64,
     /// The socket.
-    pub socket: TcpStream,
+    pub socket: Socket,
     /// The peer's address.
     pub source: SocketAddr,
     /// Our address.
@@ -33,45 +34,63 @@ pub struct Arrival {
 #[derive(Debug)]
 pub struct Admission {
     /// The encrypted stream.
-    pub stream: TlsStream<TcpStream>,
+    pub stream: TlsStream<Socket>,
     /// Requests on this stream are judged with it.
     pub connection: Rc<Connection>,
     /// The filter's answer about a peer.
     pub verdict: Option<Verdict>,
+    /// What the client presented, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
 }
 
 /// A handshake that came to nothing. Where the client may still be writing, its socket wants to linger.
 #[derive(Debug)]
 pub enum Refusal {
     /// The filter said no; the alert `access_denied` is written.
-    Denied(Verdict, TcpStream),
+    Denied(Verdict, Socket),
     /// rustls said no; its alert is written.
-    Failed(io::Error, Option<TcpStream>),
+    Failed(io::Error, Option<Socket>),
     /// Not finished within [`limits::HANDSHAKE`].
     TimedOut,
     /// Closed before a ClientHello: a port probe, not a client.
     Silent,
 }
 
-/// Shakes hands within [`limits::HANDSHAKE`], the filter of `worker` judging.
+/// Shakes hands within [`limits::HANDSHAKE`], on the terms that `choose` has for the name the client asks for (SNI), and
+/// the filter of that worker judging.
 ///
 /// # Errors
 /// Everything but a finished handshake of a client that showed what it was asked for, and of a peer the filter admitted.
-pub async fn handshake(arrival: Arrival, terms: Terms, worker: Rc<Worker>) -> Result<Admission, Refusal> {
-    match timeout(limits::HANDSHAKE, unlimited(arrival, terms, worker)).await {
+pub async fn handshake(
+    arrival: Arrival,
+    choose: impl FnOnce(Option<&str>) -> Option<(Terms, Rc<Worker>)>,
+) -> Result<Admission, Refusal> {
+    match timeout(limits::HANDSHAKE, unlimited(arrival, choose)).await {
         Ok(result) => result,
         Err(_) => Err(Refusal::TimedOut),
     }
 }
 
-async fn unlimited(arrival: Arrival, terms: Terms, worker: Rc<Worker>) -> Result<Admission, Refusal> {
+async fn unlimited(
+    arrival: Arrival,
+    choose: impl FnOnce(Option<&str>) -> Option<(Terms, Rc<Worker>)>,
+) -> Result<Admission, Refusal> {
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), arrival.socket);
-    let start = match (&mut acceptor).await {
+    let mut start = match (&mut acceptor).await {
         Ok(start) => start,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Refusal::Silent),
         Err(error) => return Err(Refusal::Failed(error, acceptor.take_io())),
     };
     let hello = start.client_hello();
+    let Some((terms, worker)) = choose(hello.server_name()) else {
+        let error = match hello.server_name() {
+            Some(name) => format!("no endpoint is called `{name}`"),
+            None => "the client asked for no name (SNI), and there are several endpoints".to_owned(),
+        };
+        // A client that does not take the alert any more needs none.
+        let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
+        return Err(Refusal::Failed(io::Error::other(error), Some(start.io)));
+    };
     let handshake = Rc::new(Handshake {
         id: arrival.id,
         source: arrival.source,
@@ -97,14 +116,15 @@ async fn unlimited(arrival: Arrival, terms: Terms, worker: Rc<Worker>) -> Result
 fn admit(
     authentication: Authentication,
     handshake: &Handshake,
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Socket>,
 ) -> Result<Admission, Refusal> {
-    let fail = |stream: TlsStream<TcpStream>, why| {
+    let fail = |stream: TlsStream<Socket>, why| {
         Err(Refusal::Failed(io::Error::other(why), Some(stream.into_inner().0)))
     };
     match (authentication, handshake.judged.take(), handshake.proven.take()) {
         (Authentication::Peer, Some((connection, verdict)), _) if verdict.allow => {
-            Ok(Admission { stream, connection, verdict: Some(verdict) })
+            let chain = presented(&stream);
+            Ok(Admission { stream, connection, verdict: Some(verdict), chain })
         }
         (Authentication::Peer, Some((_, verdict)), _) => Err(Refusal::Denied(verdict, stream.into_inner().0)),
         (Authentication::Peer, None, _) => fail(stream, "the filter was not asked"),
@@ -120,7 +140,7 @@ fn admit(
 /// A client whose requests are judged, and nothing before them.
 fn unjudged(
     handshake: &Handshake,
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Socket>,
     peer: Option<PeerCertificate>,
     chain_verified: bool,
 ) -> Admission {
@@ -136,7 +156,12 @@ fn unjudged(
         chain_verified,
     };
     let connection = Connection::new(handshake.id, handshake.source, handshake.destination, Some(tls));
-    Admission { stream, connection: Rc::new(connection), verdict: None }
+    let chain = presented(&stream);
+    Admission { stream, connection: Rc::new(connection), verdict: None, chain }
+}
+
+fn presented(stream: &TlsStream<Socket>) -> Vec<CertificateDer<'static>> {
+    stream.get_ref().1.peer_certificates().map_or_else(Vec::new, <[_]>::to_vec)
 }
 
 /// What rustls is going to choose: our first protocol that the client offers (RFC 7301 section 3.2). It is needed
@@ -146,3 +171,6 @@ fn negotiated(ours: &[Vec<u8>], hello: &ClientHello<'_>) -> Option<String> {
     let chosen = ours.iter().find(|protocol| theirs.contains(&protocol.as_slice()))?;
     Some(String::from_utf8_lossy(chosen).into_owned())
 }
+
+/// A record with the fatal alert `unrecognized_name` (RFC 6066 section 3, RFC 8446 section 6): nothing is encrypted yet.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];

@@ -7,10 +7,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::proxy::limits;
+use crate::proxy::{Socket, limits};
 
 /// The refused sockets of one worker that are still being read.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +19,7 @@ pub(crate) struct Lingering {
 
 impl Lingering {
     /// Ends a refused connection; beyond [`limits::LINGERING`] of them at once.
-    pub(crate) async fn close(&self, mut socket: TcpStream) {
+    pub(crate) async fn close(&self, mut socket: Socket) {
         if self.sockets.get() >= limits::LINGERING {
             return;
         }

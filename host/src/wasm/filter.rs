@@ -111,6 +111,11 @@ impl Filter {
         exports_function(self.instance.module(), "proxy_on_request_headers")
     }
 
+    /// Whether both are one filter, loaded once.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     pub(super) fn engine(&self) -> &Engine {
         self.instance.module().engine()
     }

@@ -1,0 +1,54 @@
+//! What was read together and is used together: listeners, policies, credentials.
+
+use std::sync::Arc;
+
+use super::listener::Sockets;
+use crate::config::{Address, Protocol, Upstream};
+use crate::tls::Terms;
+use crate::wasm::Filter;
+
+/// One generation of all there is to know, shared by all workers.
+#[derive(Debug)]
+pub struct Generation {
+    /// Counts the generations of this process, from 1.
+    pub number: u64,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+}
+
+/// A port, and what is behind it.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// As logs and metrics call it.
+    pub name: Arc<str>,
+    /// Two generations that have the same sockets mean the same listener.
+    pub sockets: Arc<Sockets>,
+    /// What is forwarded.
+    pub protocol: Protocol,
+    /// The local service.
+    pub upstream: Upstream,
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One kind of client on a port.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// How clients are known.
+    pub kind: peergate_policy::Endpoint,
+    /// Lower case, without trailing dot; empty only where the port has no other endpoint.
+    pub names: Vec<String>,
+    /// Certificate, and what clients are asked for.
+    pub terms: Terms,
+    /// The compiled filter.
+    pub filter: Filter,
+    /// The plugin configuration for its VMs.
+    pub configuration: Arc<str>,
+}
+
+impl Listener {
+    /// The address that is listened on.
+    pub fn address(&self) -> &Address {
+        self.sockets.address()
+    }
+}

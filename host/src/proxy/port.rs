@@ -1,0 +1,179 @@
+//! A listener in one worker: it accepts, and knows who came in.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::generation::Listener;
+use super::listener::Sockets;
+use super::roster::{Ending, Roster};
+use super::site::Site;
+use super::socket::Acceptor;
+use super::{connection, limits, review};
+use crate::audit::Audit;
+use crate::tls::{Arrival, Lingering};
+
+/// What the ports of one worker share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) audit: Rc<Audit>,
+    pub(super) lingering: Lingering,
+    pub(super) ids: Rc<Ids>,
+    /// Open connections of the process, for [`limits::CONNECTIONS`].
+    pub(super) connections: Arc<AtomicUsize>,
+}
+
+/// An address that is listened on, whatever generation it serves.
+#[derive(Debug)]
+pub(super) struct Port {
+    sockets: Arc<Sockets>,
+    site: RefCell<Rc<Site>>,
+    pub(super) roster: Rc<Roster>,
+    pub(super) shared: Shared,
+    /// Becomes true; each accepted connection has a receiver until it is closed.
+    closing: watch::Sender<bool>,
+}
+
+impl Port {
+    /// Begins to accept. Connections are served on this thread.
+    pub(super) fn open(sockets: Arc<Sockets>, acceptor: Acceptor, site: Rc<Site>, shared: Shared) -> Rc<Self> {
+        let port = Rc::new(Self {
+            sockets,
+            site: site.into(),
+            roster: Rc::default(),
+            shared,
+            closing: watch::Sender::default(),
+        });
+        spawn_local(accept(Rc::clone(&port), acceptor));
+        spawn_local(review::watch_expiry(Rc::clone(&port)));
+        port
+    }
+
+    pub(super) fn is_of(&self, listener: &Listener) -> bool {
+        Arc::ptr_eq(&self.sockets, &listener.sockets)
+    }
+
+    /// What new connections get.
+    pub(super) fn site(&self) -> Rc<Site> {
+        Rc::clone(&self.site.borrow())
+    }
+
+    /// New connections get `site`; open ones are judged by it again.
+    pub(super) fn renew(self: &Rc<Self>, site: Rc<Site>) {
+        self.site.replace(Rc::clone(&site));
+        spawn_local(review::all(Rc::clone(self), site));
+    }
+
+    /// Accepts no more, and lets what runs finish.
+    pub(super) fn close(&self) {
+        self.closing.send_replace(true);
+        for member in self.roster.members() {
+            member.end(Ending::Graceful);
+        }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Waits until the last connection is closed.
+    pub(super) async fn closed(&self) {
+        self.closing.closed().await;
+    }
+
+    /// Closes what is still open.
+    pub(super) fn cut(&self) {
+        for member in self.roster.members() {
+            member.end(Ending::Cut);
+        }
+    }
+}
+
+async fn accept(port: Rc<Port>, acceptor: Acceptor) {
+    let mut closing = port.closing.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            accepted = acceptor.accept() => accepted,
+            _ = closing.wait_for(|closing| *closing) => return,
+        };
+        let shared = &port.shared;
+        match accepted {
+            Ok((socket, source, destination)) => match Permit::take(&shared.connections) {
+                Some(permit) => {
+                    let arrival = Arrival { id: shared.ids.next(), socket, source, destination };
+                    let serving = connection::serve(Rc::clone(&port), arrival);
+                    let open = port.closing.subscribe();
+                    spawn_local(async move {
+                        serving.await;
+                        drop((permit, open));
+                    });
+                }
+                None => shared.audit.handshake(source, &"too many connections"),
+            },
+            Err(error) => {
+                warn!(%error, "accept failed");
+                sleep(limits::ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Connection ids: the worker in the upper 16 bits, a counter below.
+#[derive(Debug)]
+pub(super) struct Ids(Cell<u64>);
+
+impl Ids {
+    pub(super) fn of(worker: u16) -> Self {
+        Self(Cell::new(u64::from(worker) << 48))
+    }
+
+    fn next(&self) -> u64 {
+        let id = self.0.get() + 1;
+        self.0.set(id);
+        id
+    }
+}
+
+/// One of [`limits::CONNECTIONS`].
+struct Permit(Arc<AtomicUsize>);
+
+impl Permit {
+    fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
+        let permit = Self(Arc::clone(open));
+        (open.fetch_add(1, Ordering::Relaxed) < limits::CONNECTIONS).then_some(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_end_at_the_limit_and_come_back() {
+        let open = Arc::new(AtomicUsize::new(limits::CONNECTIONS - 1));
+        let last = Permit::take(&open);
+        assert!(last.is_some());
+        assert!(Permit::take(&open).is_none());
+        drop(last);
+        assert!(Permit::take(&open).is_some());
+    }
+
+    #[test]
+    fn ids_of_two_workers_never_meet() {
+        assert_ne!(Ids::of(0).next(), Ids::of(1).next());
+        let ids = Ids::of(3);
+        assert_ne!(ids.next(), ids.next());
+    }
+}
