@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use peergate_host::run::check;
+use peergate_host::run::{RunError, check, check_configuration};
 use peergate_policy::{Endpoint, Policy};
 
 use super::endpoint::endpoint;
@@ -13,8 +13,11 @@ use super::endpoint::endpoint;
 #[derive(Args, Debug)]
 pub(super) struct Check {
     /// The policy document
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    policy: Option<PathBuf>,
+    /// The configuration of a host, with the policies it names
     #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
+    config: Option<PathBuf>,
     /// Kind of endpoint [default: the one that the policy can be for]
     #[arg(long, value_name = "KIND", value_parser = endpoint())]
     endpoint: Option<Endpoint>,
@@ -31,25 +34,34 @@ enum Target {
 
 impl Check {
     pub(super) fn execute(self) -> ExitCode {
-        match check(&self.policy, self.endpoint, self.target == Target::Host) {
-            Ok(policy) => {
-                for warning in policy.warnings() {
-                    eprintln!("peergate: warning: {warning}");
-                }
-                super::print(format!("{}: good, {}\n", self.policy.display(), admitted(&policy)));
-                ExitCode::SUCCESS
-            }
+        match self.checked() {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("peergate: {error}");
                 ExitCode::from(2)
             }
         }
     }
+
+    fn checked(&self) -> Result<(), RunError> {
+        if let Some(path) = &self.policy {
+            let policy = check(path, self.endpoint, self.target == Target::Host)?;
+            for warning in policy.warnings() {
+                eprintln!("peergate: warning: {warning}");
+            }
+            super::print(format!("{}: good, {}\n", path.display(), admitted(&policy)));
+        }
+        if let Some(path) = &self.config {
+            let document = check_configuration(path)?;
+            let listeners = count(document.inbound.len(), "listener");
+            super::print(format!("{}: good, {listeners}\n", path.display()));
+        }
+        Ok(())
+    }
 }
 
 /// Whom the policy admits, in a few words.
 fn admitted(policy: &Policy) -> String {
-    let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let clients = policy.data_plane().map(|data_plane| count(data_plane.clients(), "data-plane client"));
     match (policy.admits_any_authenticated(), clients) {
         (true, Some(clients)) => clients,
@@ -57,4 +69,8 @@ fn admitted(policy: &Policy) -> String {
         (false, Some(clients)) => format!("{}, {clients}", count(policy.rules().len(), "authorized peer")),
         (false, None) => count(policy.rules().len(), "authorized peer"),
     }
+}
+
+fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

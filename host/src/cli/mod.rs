@@ -9,6 +9,7 @@ mod import;
 mod pki;
 mod precompile;
 mod run;
+mod schema;
 mod test;
 mod token;
 
@@ -43,6 +44,8 @@ enum Command {
     Import(import::Import),
     /// Make anonymous names for endpoints
     Endpoint(endpoint_new::Endpoint),
+    /// Print the JSON Schema of the host's configuration
+    Schema(schema::Schema),
     /// Write a development PKI: certificates to admit and certificates to refuse
     Pki(pki::Pki),
     /// Compile a filter to native code (used by `run --filter`)
@@ -62,6 +65,7 @@ impl Cli {
             Command::Token(command) => command.execute(),
             Command::Import(command) => command.execute(),
             Command::Endpoint(command) => command.execute(),
+            Command::Schema(command) => command.execute(),
             Command::Pki(command) => command.execute(),
             Command::Precompile(command) => command.execute(),
         }

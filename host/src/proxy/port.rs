@@ -117,7 +117,7 @@ async fn accept(port: Rc<Port>, acceptor: Acceptor) {
                 None => shared.audit.handshake(source, &"too many connections"),
             },
             Err(error) => {
-                warn!(%error, "accept failed");
+                warn!(listener = %port.site().name, %error, "accept failed");
                 sleep(limits::ACCEPT_PAUSE).await;
             }
         }

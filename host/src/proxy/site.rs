@@ -98,3 +98,92 @@ impl Endpoint {
         Ok(Self { names, terms, worker, filter, configuration })
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use peergate_policy::RequiredFiles;
+
+    use super::*;
+    use crate::files::Credentials;
+    use crate::pki::{Authority, Leaf};
+    use crate::tls::{self, Authentication};
+
+    /// An endpoint that asks its clients for nothing.
+    pub(crate) fn endpoint(filter: &Filter, configuration: &str) -> Rc<Endpoint> {
+        let plan = plan(filter, configuration, &[]);
+        Rc::new(Endpoint::start(&plan, std::iter::empty()).expect("a VM"))
+    }
+
+    fn plan(filter: &Filter, configuration: &str, names: &[&str]) -> generation::Endpoint {
+        let directory = tempfile::tempdir().expect("a directory");
+        let leaf = Authority::root("root").and_then(|root| root.issue(&Leaf::new().cn("node"))).expect("a leaf");
+        let (certificates, key) = leaf.write(directory.path(), "node").expect("written");
+        let text = |path: std::path::PathBuf| path.to_str().expect("text").to_owned();
+        let files = RequiredFiles {
+            ca_certificates: None,
+            certificates: text(certificates),
+            private_key: text(key),
+            crls: Vec::new(),
+        };
+        let credentials = Credentials::load(&files).expect("credentials");
+        let terms = tls::server_config(credentials, Authentication::Nothing, &[], &[], &[]);
+        generation::Endpoint {
+            kind: peergate_policy::Endpoint::Token,
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            terms: terms.expect("a configuration"),
+            filter: filter.clone(),
+            configuration: configuration.into(),
+        }
+    }
+
+    fn site(plans: &[&generation::Endpoint], known: &[Rc<Endpoint>]) -> Site {
+        let start = |plan: &&generation::Endpoint| Rc::new(Endpoint::start(plan, known.iter()).expect("a VM"));
+        let upstream = crate::config::Upstream {
+            address: "127.0.0.1:1".parse().expect("an address"),
+            protocol: Default::default(),
+        };
+        Site {
+            name: "site".into(),
+            protocol: Protocol::Http,
+            upstream: Upstream::new(upstream),
+            endpoints: plans.iter().map(start).collect(),
+        }
+    }
+
+    #[test]
+    fn one_endpoint_is_for_every_name_and_several_are_for_their_own() {
+        let filter = Filter::embedded().expect("a filter");
+        let (first, second) = (plan(&filter, "{}", &["a.example"]), plan(&filter, "{}", &["b.example", "c.example"]));
+        let one = site(&[&first], &[]);
+        for name in [None, Some("a.example"), Some("x.example")] {
+            assert!(one.endpoint(name).is_some(), "{name:?}");
+        }
+        let two = site(&[&first, &second], &[]);
+        for (name, index) in [
+            (Some("a.example"), Some(0)),
+            (Some("A.Example."), Some(0)),
+            (Some("c.example"), Some(1)),
+            (Some("x.example"), None),
+            (Some("a.example.x"), None),
+            (Some(""), None),
+            (None, None),
+        ] {
+            let chosen = two.endpoint(name).map(|it| usize::from(Rc::ptr_eq(it, &two.endpoints[1])));
+            assert_eq!(chosen, index, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_vm_goes_on_where_filter_and_configuration_are_the_same() {
+        let filter = Filter::embedded().expect("a filter");
+        let before = site(&[&plan(&filter, "{}", &[])], &[]);
+        for (filter, configuration, same) in [
+            (&filter, "{}", true),
+            (&filter, r#"{"authorization-mode": "enforce"}"#, false),
+            (&Filter::embedded().expect("a filter"), "{}", false),
+        ] {
+            let after = site(&[&plan(filter, configuration, &[])], &before.endpoints);
+            assert_eq!(Rc::ptr_eq(&after.endpoints[0].worker, &before.endpoints[0].worker), same, "{configuration}");
+        }
+    }
+}

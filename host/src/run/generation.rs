@@ -3,16 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use peergate_policy::{Configuration, Endpoint as Kind, Policy};
+use peergate_policy::{Endpoint as Kind, Policy};
 use tracing::warn;
 
 use super::modes::Modes;
 use super::policy_document::PolicyDocument;
 use super::{RunError, Source};
 use crate::config::{self, Address, Document, Protocol};
-use crate::files::{self, Audience, Credentials};
+use crate::files::{self, Audience};
 use crate::proxy::{ALPN, Endpoint, Generation, Listener, Sockets};
-use crate::tls::{self, Authentication};
 use crate::wasm::{Filter, Worker};
 
 /// Makes generations, one after the other. What may not change with a generation, and what is dear, it keeps.
@@ -169,7 +168,7 @@ pub fn check(path: &Path, kind: Option<Kind>, for_host: bool) -> Result<Policy, 
     let filter = Filter::embedded().map_err(RunError::Filter)?;
     let configuration = document.configuration(&[], &[], &Modes::default())?;
     Worker::start(&filter, &configuration).map_err(RunError::Start)?;
-    Ok(document.into_policy())
+    Ok(document.policy().clone())
 }
 
 /// Whether `run --config` would take a configuration, with all that it names; nothing is bound.

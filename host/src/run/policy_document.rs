@@ -18,7 +18,6 @@ pub(super) struct PolicyDocument<'a> {
     path: &'a Path,
     inlined: Inlined<'a>,
     configuration: Configuration,
-    policy: Policy,
 }
 
 impl<'a> PolicyDocument<'a> {
@@ -46,25 +45,27 @@ impl<'a> PolicyDocument<'a> {
             if for_host { Inlined::of(text).map_err(unreadable)? } else { Inlined::as_written(text) };
         let refused =
             |error| RunError::Policy { path: path.to_owned(), error: inlined.original(error) };
-        let policy = Policy::parse(inlined.text()).map_err(refused)?;
-        let kind = kind.unwrap_or_else(|| usable_kind(&policy));
+        let kind = match kind {
+            Some(kind) => kind,
+            None => usable_kind(&Policy::parse(inlined.text()).map_err(refused)?),
+        };
         let configuration = Configuration::of(kind, inlined.text()).map_err(refused)?;
-        Ok(Self { path, inlined, configuration, policy })
+        Ok(Self { path, inlined, configuration })
     }
 
-    pub(super) fn into_policy(self) -> Policy {
-        self.policy
+    pub(super) fn policy(&self) -> &Policy {
+        self.configuration.policy()
     }
 
     /// How the endpoint shakes hands, with the credentials of `files`.
     pub(super) fn terms(&self, alpn: &[&[u8]]) -> Result<Terms, RunError> {
         let authentication = Authentication::of(&self.configuration);
-        let (files, text) = (self.policy.files(), self.inlined.text());
+        let (files, text) = (self.policy().files(), self.inlined.text());
         let required =
             if authentication.verifies_chains() { files.require(text) } else { files.require_identity(text) };
         let credentials =
             Credentials::load(&required.map_err(|it| self.refused(it))?).map_err(RunError::Credentials)?;
-        let (ciphers, protocols) = (self.policy.accepted_ciphers(), self.policy.accepted_protocols());
+        let (ciphers, protocols) = (self.policy().accepted_ciphers(), self.policy().accepted_protocols());
         tls::server_config(credentials, authentication, ciphers, protocols, alpn).map_err(RunError::Tls)
     }
 
@@ -88,10 +89,10 @@ impl<'a> PolicyDocument<'a> {
 
     /// Says what is allowed, and rarely meant.
     pub(super) fn warn(&self, terms: &Terms) {
-        for warning in self.policy.warnings() {
+        for warning in self.policy().warnings() {
             warn!("policy: {warning}");
         }
-        if !terms.authentication().verifies_chains() && self.policy.files().names_crls() {
+        if !terms.authentication().verifies_chains() && self.policy().files().names_crls() {
             warn!(
                 "policy: `files.crls` are not asked: no CA is, on this endpoint; remove revoked clients from the policy"
             );

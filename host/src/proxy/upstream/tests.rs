@@ -8,15 +8,17 @@ use hyper::service::service_fn;
 use tokio::io::duplex;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use super::*;
 use crate::audit::Audit;
 use crate::proxy::activity::Activity;
-use crate::proxy::exchange::{Exchange, Judge};
+use crate::config::Address;
+use crate::proxy::exchange::Exchange;
 use crate::proxy::http;
-use crate::wasm::{Connection, Filter, Worker};
+use crate::proxy::roster::Member;
+use crate::proxy::site::testing;
+use crate::wasm::{Connection, Filter};
 
 /// Larger than a stream's window and smaller than a peer's connection window.
 const LARGE: usize = 512 * 1024;
@@ -37,25 +39,27 @@ async fn service() -> SocketAddr {
     address
 }
 
-fn worker() -> Rc<Worker> {
+/// A connection that a filter without callbacks lets pass.
+fn member() -> Rc<Member> {
     let module = r#"(module (memory (export "memory") 1) (func (export "proxy_abi_version_0_2_1"))
         (func (export "proxy_on_context_create") (param i32 i32)))"#;
     let filter = Filter::from_bytes(&wat::parse_str(module).expect("a module")).expect("a filter");
-    Rc::new(Worker::start(&filter, "{}").expect("a VM"))
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let connection = Rc::new(Connection::new(1, address, address, None));
+    Member::new(connection, Vec::new(), None, testing::endpoint(&filter, "{}"))
 }
 
 /// A peer's HTTP/2 connection through the proxy.
-async fn peer(upstream: &Rc<Upstream>, drain: watch::Receiver<bool>) -> http2::SendRequest<Empty<Bytes>> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+async fn peer(upstream: &Rc<Upstream>) -> http2::SendRequest<Empty<Bytes>> {
+    let member = member();
     let exchange = Exchange {
-        judge: Judge::Of(worker()),
-        connection: Rc::new(Connection::new(1, address, address, None)),
+        member: Rc::clone(&member),
         upstream: Rc::clone(upstream),
         activity: Activity::new(false),
         audit: Rc::new(Audit::default()),
     };
     let (ours, theirs) = duplex(64 * 1024);
-    spawn_local(http::serve(ours, Rc::new(exchange), true, drain));
+    spawn_local(http::serve(ours, Rc::new(exchange), true, member.ending()));
     let client =
         http2::Builder::new(LocalExecutor).initial_stream_window_size(1024).handshake(TokioIo::new(theirs));
     let (sender, connection) = client.await.expect("a connection");
@@ -72,14 +76,14 @@ fn get() -> Request<Empty<Bytes>> {
 fn peers_that_do_not_read_stop_nobody_else() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
-        let upstream = Upstream::new(service().await.to_string(), UpstreamProtocol::H2c);
-        let (_draining, drain) = watch::channel(false);
+        let address = Address::Tcp(service().await.to_string());
+        let upstream = Upstream::new(config::Upstream { address, protocol: UpstreamProtocol::H2c });
         let mut unread = Vec::new();
         for _ in 0..30 {
-            let mut slow = peer(&upstream, drain.clone()).await;
+            let mut slow = peer(&upstream).await;
             unread.push((slow.send_request(get()).await.expect("a head"), slow));
         }
-        let mut other = peer(&upstream, drain).await;
+        let mut other = peer(&upstream).await;
         let answer = other.send_request(get()).await.expect("a head").into_body().collect();
         let body = timeout(Duration::from_secs(20), answer).await.expect("not held up").expect("a body");
         assert_eq!(body.to_bytes().len(), LARGE);
