@@ -19,14 +19,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use generation::Loader;
 pub use error::RunError;
+use generation::Loader;
 pub use generation::{check, check_configuration};
 pub use modes::ModeError;
 pub use source::{ENVIRONMENT, Source};
 
 use crate::log;
-use crate::proxy::{self, Generation, Orders, Setup, WorkerError, limits};
+use crate::proxy::{self, Listener, Orders, Setup, WorkerError, limits};
 
 /// Serves until SIGTERM or SIGINT and the end of the drain.
 ///
@@ -45,7 +45,7 @@ async fn serve(mut loader: Loader) -> Result<(), RunError> {
     let generation = Arc::new(loader.load()?);
     let (orders, _) = watch::channel(Orders { generation: Arc::clone(&generation), draining: false });
     let mut ended = start_workers(loader.workers(), &orders)?;
-    announce(&generation, loader.workers());
+    announce(&generation.listeners, loader.workers());
     drop(generation);
     loop {
         tokio::select! {
@@ -61,8 +61,8 @@ async fn serve(mut loader: Loader) -> Result<(), RunError> {
 }
 
 /// One line for each listener.
-fn announce(generation: &Generation, workers: u16) {
-    for listener in &generation.listeners {
+fn announce<'a>(listeners: impl IntoIterator<Item = &'a Listener>, workers: u16) {
+    for listener in listeners {
         let endpoints: Vec<_> = listener.endpoints.iter().map(|endpoint| endpoint.kind.as_str()).collect();
         let address = listener.address().to_string();
         let name = if *listener.name == address { String::new() } else { format!(", `{}`", listener.name) };
@@ -117,9 +117,17 @@ fn start_workers(workers: u16, orders: &watch::Sender<Orders>) -> Result<Unbound
 fn reload(loader: &mut Loader, orders: &watch::Sender<Orders>) {
     match loader.load() {
         Ok(generation) => {
-            let number = generation.number;
-            orders.send_replace(Orders { generation: generation.into(), draining: false });
-            info!(generation = number, "policy and files reloaded; open connections are judged by them again");
+            let (number, generation) = (generation.number, Arc::new(generation));
+            let before = orders
+                .send_replace(Orders { generation: Arc::clone(&generation), draining: false })
+                .generation;
+            let is_new =
+                |it: &&Listener| before.listeners.iter().all(|old| !Arc::ptr_eq(&old.sockets, &it.sockets));
+            announce(generation.listeners.iter().filter(is_new), loader.workers());
+            info!(
+                generation = number,
+                "policy and files reloaded; open connections are judged by them again"
+            );
         }
         Err(error) => warn!("reload failed, the old policy and files stay in use: {error}"),
     }

@@ -135,17 +135,32 @@ pub struct Curl {
 /// # Panics
 /// `curl` is not installed.
 pub fn curl(pki: &Pki, address: SocketAddr, peer: Option<&Peer>, path: &str, arguments: &[&str]) -> Curl {
+    curl_by_name("localhost", pki, address, peer, path, arguments)
+}
+
+/// As [`curl`], by another name than `localhost`.
+///
+/// # Panics
+/// As [`curl`].
+pub fn curl_by_name(
+    name: &str,
+    pki: &Pki,
+    address: SocketAddr,
+    peer: Option<&Peer>,
+    path: &str,
+    arguments: &[&str],
+) -> Curl {
     let port = address.port();
     let head = pki.file(&format!("head-{port}-{:?}", thread::current().id()));
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--max-time", "30"]);
     command.args(["--write-out", "\n%{http_code} %{http_version}"]);
     command.arg("--dump-header").arg(&head).arg("--cacert").arg(pki.file("ca.pem"));
-    command.args(["--resolve", &format!("localhost:{port}:{}", address.ip())]);
+    command.args(["--resolve", &format!("{name}:{port}:{}", address.ip())]);
     if let Some(peer) = peer {
         command.arg("--cert").arg(&peer.chain).arg("--key").arg(&peer.key);
     }
-    let finished = run(command.args(arguments).arg(format!("https://localhost:{port}{path}")), b"");
+    let finished = run(command.args(arguments).arg(format!("https://{name}:{port}{path}")), b"");
     let (body, last) = finished.stdout.rsplit_once('\n').expect("curl writes the status");
     let (status, version) = last.split_once(' ').expect("curl writes the version");
     Curl {

@@ -31,7 +31,7 @@ pub struct Host {
 /// How to start a host.
 pub struct Start {
     command: Command,
-    protocol: &'static str,
+    protocol: Option<&'static str>,
 }
 
 impl Start {
@@ -45,6 +45,13 @@ impl Start {
         let mut start = Self::without_policy(upstream);
         start.command.arg("--policy").arg(policy).args(["--endpoint", kind]);
         start
+    }
+
+    /// By a configuration file.
+    pub fn config(path: &Path) -> Self {
+        let mut command = peergate();
+        command.args(["run", "--config"]).arg(path);
+        Self { command, protocol: None }
     }
 
     /// Logs everything there is.
@@ -71,7 +78,7 @@ impl Start {
     /// Forwards bytes instead of HTTP.
     #[must_use]
     pub fn tcp(mut self) -> Self {
-        self.protocol = "tcp";
+        self.protocol = Some("tcp");
         self
     }
 
@@ -84,7 +91,9 @@ impl Start {
 
     /// The command line, for starts that must fail.
     pub fn command(mut self) -> Command {
-        self.command.args(["--protocol", self.protocol]);
+        if let Some(protocol) = self.protocol {
+            self.command.args(["--protocol", protocol]);
+        }
         self.command
     }
 
@@ -122,7 +131,7 @@ impl Start {
     fn without_policy(upstream: SocketAddr) -> Self {
         let mut command = peergate();
         command.args(["run", "--inbound", "127.0.0.1:0", "--upstream", &upstream.to_string()]);
-        Self { command, protocol: "http" }
+        Self { command, protocol: Some("http") }
     }
 }
 
@@ -142,6 +151,11 @@ impl Host {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
         kill_process(id, Signal::HUP).expect("a running host");
         wait::until("the policy is reloaded", || reloads() > before);
+    }
+
+    /// All addresses it said it listens on, in order.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.log().lines().filter_map(listening_address).collect()
     }
 
     /// What it has written to standard error.

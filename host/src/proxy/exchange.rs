@@ -16,8 +16,8 @@ use super::activity::Activity;
 use super::body::{Answer, Filtered, ResponseBody, SharedStream};
 use super::headers::{self, RequestHead};
 use super::reply::{Dialect, Reply};
-use super::upstream::Upstream;
 use super::roster::Member;
+use super::upstream::Upstream;
 use super::{hop, limits, request};
 use crate::audit::{Asked, Audit};
 use crate::wasm::Outcome;
@@ -121,7 +121,10 @@ impl Exchange {
     ) -> Result<Response<Filtered>, Reply> {
         let (mut parts, body) = response.into_parts();
         if !request::is_framed_once(&parts.headers) {
-            self.audit.upstream(self.member.connection.source, &"two lengths, or a transfer coding besides chunked");
+            self.audit.upstream(
+                self.member.connection.source,
+                &"two lengths, or a transfer coding besides chunked",
+            );
             return Err(dialect.error(StatusCode::BAD_GATEWAY));
         }
         hop::strip(&mut parts.headers);

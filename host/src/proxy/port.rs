@@ -42,7 +42,12 @@ pub(super) struct Port {
 
 impl Port {
     /// Begins to accept. Connections are served on this thread.
-    pub(super) fn open(sockets: Arc<Sockets>, acceptor: Acceptor, site: Rc<Site>, shared: Shared) -> Rc<Self> {
+    pub(super) fn open(
+        sockets: Arc<Sockets>,
+        acceptor: Acceptor,
+        site: Rc<Site>,
+        shared: Shared,
+    ) -> Rc<Self> {
         let port = Rc::new(Self {
             sockets,
             site: site.into(),

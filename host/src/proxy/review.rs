@@ -144,9 +144,11 @@ impl Chains {
         if !terms.authentication().verifies_chains() {
             return Ok(());
         }
-        let presented: Vec<u8> = member.chain.iter().flat_map(|certificate| certificate.iter().copied()).collect();
+        let presented: Vec<u8> =
+            member.chain.iter().flat_map(|certificate| certificate.iter().copied()).collect();
         let key = (sha256(&presented), Rc::as_ptr(endpoint) as usize);
-        let known = self.0.entry(key).or_insert_with(|| terms.trust(&member.chain).map_err(|it| it.to_string()));
+        let known =
+            self.0.entry(key).or_insert_with(|| terms.trust(&member.chain).map_err(|it| it.to_string()));
         known.clone().map_err(|error| Dismissal::new(format!("chain-not-verified: {error}")))
     }
 }

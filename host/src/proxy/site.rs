@@ -116,7 +116,8 @@ pub(super) mod testing {
 
     fn plan(filter: &Filter, configuration: &str, names: &[&str]) -> generation::Endpoint {
         let directory = tempfile::tempdir().expect("a directory");
-        let leaf = Authority::root("root").and_then(|root| root.issue(&Leaf::new().cn("node"))).expect("a leaf");
+        let leaf =
+            Authority::root("root").and_then(|root| root.issue(&Leaf::new().cn("node"))).expect("a leaf");
         let (certificates, key) = leaf.write(directory.path(), "node").expect("written");
         let text = |path: std::path::PathBuf| path.to_str().expect("text").to_owned();
         let files = RequiredFiles {
@@ -137,7 +138,8 @@ pub(super) mod testing {
     }
 
     fn site(plans: &[&generation::Endpoint], known: &[Rc<Endpoint>]) -> Site {
-        let start = |plan: &&generation::Endpoint| Rc::new(Endpoint::start(plan, known.iter()).expect("a VM"));
+        let start =
+            |plan: &&generation::Endpoint| Rc::new(Endpoint::start(plan, known.iter()).expect("a VM"));
         let upstream = crate::config::Upstream {
             address: "127.0.0.1:1".parse().expect("an address"),
             protocol: Default::default(),
@@ -153,7 +155,8 @@ pub(super) mod testing {
     #[test]
     fn one_endpoint_is_for_every_name_and_several_are_for_their_own() {
         let filter = Filter::embedded().expect("a filter");
-        let (first, second) = (plan(&filter, "{}", &["a.example"]), plan(&filter, "{}", &["b.example", "c.example"]));
+        let (first, second) =
+            (plan(&filter, "{}", &["a.example"]), plan(&filter, "{}", &["b.example", "c.example"]));
         let one = site(&[&first], &[]);
         for name in [None, Some("a.example"), Some("x.example")] {
             assert!(one.endpoint(name).is_some(), "{name:?}");
@@ -183,7 +186,11 @@ pub(super) mod testing {
             (&Filter::embedded().expect("a filter"), "{}", false),
         ] {
             let after = site(&[&plan(filter, configuration, &[])], &before.endpoints);
-            assert_eq!(Rc::ptr_eq(&after.endpoints[0].worker, &before.endpoints[0].worker), same, "{configuration}");
+            assert_eq!(
+                Rc::ptr_eq(&after.endpoints[0].worker, &before.endpoints[0].worker),
+                same,
+                "{configuration}"
+            );
         }
     }
 }

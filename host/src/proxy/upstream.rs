@@ -78,7 +78,8 @@ impl Upstream {
 
     /// A new connection; its sends are not delayed.
     pub(super) async fn connect(&self) -> Result<Socket, UpstreamError> {
-        let connected = match timeout(limits::UPSTREAM_CONNECT, Socket::connect(&self.service.address)).await {
+        let connected = match timeout(limits::UPSTREAM_CONNECT, Socket::connect(&self.service.address)).await
+        {
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use peergate_policy::{Endpoint, PolicyError};
 
 use super::ModeError;
-use crate::files::{CredentialsError, FileError, InlineError};
 use crate::config::{Address, ConfigError, Protocol};
+use crate::files::{CredentialsError, FileError, InlineError};
 use crate::proxy::WorkerError;
 use crate::tls::TlsError;
 use crate::wasm::{FilterError, StartError};
@@ -99,7 +99,9 @@ impl fmt::Display for RunError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(formatter),
-            Self::NoPolicy => write!(formatter, "no policy: give `--policy FILE` or set {}", super::ENVIRONMENT),
+            Self::NoPolicy => {
+                write!(formatter, "no policy: give `--policy FILE` or set {}", super::ENVIRONMENT)
+            }
             Self::FilterFile(error) => write!(formatter, "filter: {error}"),
             Self::PolicyFile(error) => write!(formatter, "policy: {error}"),
             Self::PolicyEncoding(path) => {

@@ -43,8 +43,7 @@ impl<'a> PolicyDocument<'a> {
             |error: files::InlineError| RunError::Certificate { path: path.to_owned(), error: error.into() };
         let inlined =
             if for_host { Inlined::of(text).map_err(unreadable)? } else { Inlined::as_written(text) };
-        let refused =
-            |error| RunError::Policy { path: path.to_owned(), error: inlined.original(error) };
+        let refused = |error| RunError::Policy { path: path.to_owned(), error: inlined.original(error) };
         let kind = match kind {
             Some(kind) => kind,
             None => usable_kind(&Policy::parse(inlined.text()).map_err(refused)?),

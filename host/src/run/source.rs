@@ -25,9 +25,8 @@ impl Source {
             Self::Flags(document) => Ok(Document::clone(document)),
             Self::File(path) => {
                 let bytes = files::read(path, Audience::Everybody).map_err(ConfigError::File);
-                let text = bytes.and_then(|it| {
-                    String::from_utf8(it).map_err(|_| ConfigError::Encoding(path.clone()))
-                });
+                let text = bytes
+                    .and_then(|it| String::from_utf8(it).map_err(|_| ConfigError::Encoding(path.clone())));
                 text.and_then(|text| Document::parse(&text, path)).map_err(RunError::Config)
             }
         }

@@ -12,8 +12,8 @@ use tokio::task::LocalSet;
 
 use super::*;
 use crate::audit::Audit;
-use crate::proxy::activity::Activity;
 use crate::config::Address;
+use crate::proxy::activity::Activity;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::http;
 use crate::proxy::roster::Member;
