@@ -107,7 +107,13 @@ impl Port {
             None => command.arg("-noservername"),
         };
         if let Some(peer) = peer {
-            command.arg("-cert").arg(&peer.chain).arg("-key").arg(&peer.key);
+            command
+                .arg("-cert")
+                .arg(&peer.chain)
+                .arg("-cert_chain")
+                .arg(&peer.chain)
+                .arg("-key")
+                .arg(&peer.key);
         }
         run(&mut command, b"GET / HTTP/1.1\r\nhost: token.example\r\nconnection: close\r\n\r\n")
     }
@@ -261,7 +267,7 @@ fn a_configuration_that_cannot_work_is_refused_with_its_place() {
         (
             "/inbound/0/endpoints/1/names",
             json!(["Peer.Example"]),
-            "host.json:17:18: `inbound.0.endpoints.1.names`: `Peer.Example` is named twice",
+            "host.json:15:20: `inbound.0.endpoints.1.names`: `Peer.Example` is named twice",
         ),
         ("/inbound/0/endpoints/1/names", json!([]), "needs `names`"),
         ("/inbound/0/endpoints/0/policy", json!("none.json"), "none.json"),
