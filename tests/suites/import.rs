@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use peergate_host::pki::{Credential, Leaf};
-use peergate_tests::commands::{Finished, curl, peergate, run};
+use peergate_tests::commands::{Finished, curl, openssl, peergate, run};
 use peergate_tests::host::Start;
 use peergate_tests::pki::{Peer, Pki};
 use peergate_tests::root;
@@ -91,9 +91,15 @@ impl Package {
 
     /// What each method at a document gets, with this policy in our host.
     fn statuses(&self, policy: &Value, peers: &[&Peer]) -> Vec<[u16; 2]> {
+        self.statuses_with(policy, "ca.pem", peers)
+    }
+
+    fn statuses_with(&self, policy: &Value, authority: &str, peers: &[&Peer]) -> Vec<[u16; 2]> {
         let upstream = Upstream::http();
         let path = self.file("served.json");
-        fs::write(&path, self.pki.with_files(policy).to_string()).expect("the policy");
+        let mut policy = self.pki.with_files(policy);
+        policy["files"]["ca-certificates"] = self.file(authority).to_string_lossy().into();
+        fs::write(&path, policy.to_string()).expect("the policy");
         let host = Start::endpoint("mtls", &path, upstream.address).start();
         let status = |peer, arguments: &[&str]| {
             curl(&self.pki, host.address, Some(peer), "/document/v1/", arguments).status
@@ -381,6 +387,41 @@ fn without_clients_an_authority_is_trusted_or_its_file_pinned() {
     package
         .clients(r#"<client id="c" permissions="read"><certificate file="security/clients.pem"/></client>"#);
     package.refused(&["--pin"], "`--pin` is for one that does not");
+}
+
+/// As the security guide has them made: by Vespa's command line, or by `openssl`.
+#[test]
+fn certificates_that_clients_made_themselves_are_pinned() {
+    let package = Package::new();
+    package.services("<container id=\"default\" version=\"1.0\"><search/></container>");
+    let statuses = |pin: &[&str], peer: &Peer| {
+        let (policy, _) = package.imported(pin);
+        let authority = package.file("app/security/clients.pem");
+        fs::copy(authority, package.file("ca-of-clients.pem")).expect("the authority");
+        package.statuses_with(&policy, "ca-of-clients.pem", &[peer])[0]
+    };
+    // `curl` reads the files alone.
+    let any = package.pki.peer(&Leaf::new());
+    let peer = |chain, key| Peer { chain: package.file(chain), key: package.file(key), ..any.clone() };
+
+    let program = root().join("target/venv-clients/vespa");
+    assert!(program.is_file(), "Vespa's command line is missing; install it: tests/install-clients.sh");
+    let mut vespa = Command::new(program);
+    vespa.current_dir(package.pki.directory()).env("HOME", package.pki.directory());
+    vespa.env("VESPA_CLI_HOME", package.file("home"));
+    let made = run(vespa.args(["auth", "cert", "--target", "cloud", "--application", "t.a.i", "app"]), b"");
+    assert_eq!(made.code, Some(0), "{}", made.output());
+    let by_vespa = peer("home/t.a.i/data-plane-public-cert.pem", "home/t.a.i/data-plane-private-key.pem");
+    assert_eq!(statuses(&["--pin"], &by_vespa), [200, 200]);
+    assert_eq!(statuses(&[], &by_vespa), [200, 200]);
+
+    openssl(
+        package.pki.directory(),
+        "req -x509 -newkey rsa:2048 -nodes -keyout own.key -out app/security/clients.pem -subj /CN=own -days 2",
+    );
+    let by_openssl = peer("app/security/clients.pem", "own.key");
+    assert_eq!(statuses(&["--pin"], &by_openssl), [200, 200]);
+    assert_eq!(statuses(&[], &by_openssl), [0, 0], "an authority is no client");
 }
 
 #[test]

@@ -155,8 +155,8 @@ impl<'a> Writer<'a> {
             Clean(&absolute(&self.package.path(CLIENTS_FILE)))
         ));
         self.remarks.push(format!(
-            "where `{CLIENTS_FILE}` holds the clients' own certificates, as `vespa auth cert` makes it, give this \
-             command `--pin`"
+            "where `{CLIENTS_FILE}` holds the clients' own certificates, give this command `--pin`: one of `openssl req \
+             -x509` calls itself an authority, and would be refused as a client's"
         ));
         Ok(())
     }
