@@ -205,10 +205,10 @@ fn every_error_of_vespa_is_one_with_its_place() {
         (with(b, &file("broken.pem")), "6:35: file `broken.pem` contains an invalid certificate, number 1"),
         (with(b, &file("open.pem")), "6:35: `open.pem` is writable by everybody"),
         (with(b, &file("security")), "6:35: `security` is not a regular file"),
-        (with(b, &file("twice.pem")), "3:1: file `twice.pem` contains a certificate twice"),
+        (with(b, &file("twice.pem")), "6:35: file `twice.pem` contains a certificate twice"),
         (
             with(b, &file("copy.pem")),
-            "3:1: `security/a.pem` contains a certificate of `copy.pem`; certificates must be unique",
+            "6:35: `security/a.pem` contains a certificate of `copy.pem`; certificates must be unique",
         ),
         (
             r#"<client id="t" permissions="read"><token id="t"/></client>"#.to_owned(),
@@ -228,7 +228,7 @@ fn every_error_of_vespa_is_one_with_its_place() {
     package.clients(good);
     package.imported(&[]);
     fs::copy(package.file("app/copy.pem"), package.file("app/security/old.pem")).expect("a copy");
-    package.refused(&[], "certificates must be unique");
+    package.refused(&[], "services.xml:5:35: `security/old.pem` contains a certificate of `security/a.pem`");
 }
 
 /// Two clients may share a file: the certificate is then both of them, as in Vespa.

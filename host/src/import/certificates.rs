@@ -92,7 +92,7 @@ impl Package {
 }
 
 /// `./security//x.pem` is `security/x.pem`.
-fn normal(file: &str) -> String {
+pub(super) fn normal(file: &str) -> String {
     let parts = Path::new(file).components().filter(|it| matches!(it, Component::Normal(_)));
     parts.collect::<PathBuf>().to_string_lossy().into_owned()
 }

@@ -128,6 +128,11 @@ impl ImportErrorKind {
     pub(super) fn in_file(self, path: &Path) -> ImportError {
         ImportError { path: path.to_owned(), place: None, kind: self }
     }
+
+    /// Whether it is a certificate of this file that stands twice.
+    pub(super) fn is_about(&self, name: &str) -> bool {
+        matches!(self, Self::DuplicateCertificate { file, other } if file == name || other == name)
+    }
 }
 
 /// An error before its file is known.

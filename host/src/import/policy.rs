@@ -5,7 +5,7 @@ use std::path::Path;
 use peergate_policy::{Permission, UnixTime};
 use serde::Serialize;
 
-use super::certificates::{CLIENTS_FILE, Package, Pinned};
+use super::certificates::{CLIENTS_FILE, Package, Pinned, normal};
 use super::error::{Fault, ImportErrorKind};
 use super::selection::Selection;
 use super::services::{Client, Clients, Container};
@@ -76,8 +76,12 @@ impl<'a> Writer<'a> {
                 if varying { ImportErrorKind::NothingLeft } else { ImportErrorKind::NoCertificateClient };
             return Err(kind.at(container.place));
         }
-        let files = clients.iter().flat_map(|client| client.files.iter().map(|it| it.value.as_str()));
-        self.package.unique(files).map_err(|kind| kind.at(container.place))?;
+        let files = || clients.iter().flat_map(|client| &client.files);
+        self.package.unique(files().map(|it| it.value.as_str())).map_err(|kind| {
+            // The later one of both; a file that no client names has no place.
+            let place = files().filter(|it| kind.is_about(&normal(&it.value))).map(|it| it.place).max();
+            kind.at(place.unwrap_or(container.place))
+        })?;
         if tokens && self.options.token_context.is_none() {
             self.remarks.push(format!(
                 "tokens need a `token-context` in the policy: give this command `--token-context '{EXAMPLE_CONTEXT}'`"
