@@ -7,7 +7,7 @@ SHELL := /bin/bash
 WASM_TARGET := wasm32-unknown-unknown
 FILTER      := target/filter.wasm
 FILTER_MAX  := 327680
-ENVOYS      := 1.40.0 1.36.4
+ENVOYS      := 1.40.0 1.39.3 1.37.0 1.36.4
 CARGO_DENY  := 0.20.2
 
 # Times one suite: $(call timed,NAME,COMMAND)

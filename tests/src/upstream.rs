@@ -36,16 +36,14 @@ impl Upstream {
 
     /// Sends back every byte.
     pub fn echo() -> Self {
+        Self::serve(echo)
+    }
+
+    /// Speaks first: sends [`GREETING`], then sends back every byte.
+    pub fn greeting() -> Self {
         Self::serve(|mut stream, seen| {
-            let mut buffer = [0; 16 << 10];
-            loop {
-                let count = stream.read(&mut buffer)?;
-                if count == 0 {
-                    return Ok(());
-                }
-                seen.bytes.fetch_add(count, Ordering::SeqCst);
-                stream.write_all(&buffer[..count])?;
-            }
+            stream.write_all(GREETING)?;
+            echo(stream, seen)
         })
     }
 
@@ -86,6 +84,21 @@ impl Upstream {
             }
         });
         upstream
+    }
+}
+
+/// What a service that speaks first says.
+pub const GREETING: &[u8] = b"220 ready\n";
+
+fn echo(mut stream: TcpStream, seen: &Seen) -> io::Result<()> {
+    let mut buffer = [0; 16 << 10];
+    loop {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        seen.bytes.fetch_add(count, Ordering::SeqCst);
+        stream.write_all(&buffer[..count])?;
     }
 }
 

@@ -1,20 +1,14 @@
 //! `filter.wasm` in real Envoy: who gets in, what reaches the upstream, and what a bad policy does.
 
-use std::{
-    fs,
-    io::{self, BufRead, BufReader, Write},
-    net::SocketAddr,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, io, path::Path};
 
 use peergate_host::{
     envoy::{Bootstrap, Envoy, EnvoyError, Listener, Protocol},
-    pki::{Authority, Credential, DevelopmentPki, Leaf},
+    pki::{Authority, Credential, Leaf},
 };
 use peergate_tests::{
     client::Client,
-    commands::{GET, run, s_client, spawn},
+    commands::{GET, s_client},
     envoy::{CURRENT, OLD, Running, binary, listener, skipped, start, try_start},
     filter,
     http1::Message,
@@ -25,7 +19,6 @@ use peergate_tests::{
     wait,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
 /// One Envoy with an HTTP listener in front of a recording upstream.
@@ -321,68 +314,4 @@ fn validate(pki: &Pki, listeners: Vec<Listener>) -> Result<(), String> {
 
 fn run_validation(config: &Path) -> Result<(), String> {
     Envoy::validate(&binary(CURRENT), config).expect("Envoy runs")
-}
-
-/// A file under `envoy/` as it stands, except for its ports, which may be taken on the machine that runs this.
-fn start_example(file: &str, upstream: &Upstream) -> (Envoy, TempDir) {
-    let text = fs::read_to_string(root().join("envoy").join(file)).expect("the example");
-    let ports = ["8443", "9443", "9901", "9902"];
-    let text =
-        ports.iter().fold(text, |text, port| text.replace(&format!("port_value: {port}"), "port_value: 0"));
-    let text = text.replace("port_value: 8080", &format!("port_value: {}", upstream.address.port()));
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let config = directory.path().join(file);
-    fs::write(&config, text).expect("the configuration");
-    let envoy = Envoy::start_file(&binary(CURRENT), &config, directory.path(), &root());
-    (envoy.unwrap_or_else(|error| panic!("{file}: {error}")), directory)
-}
-
-#[test]
-fn the_examples_start_as_they_stand() {
-    if skipped("the examples start as they stand") {
-        return;
-    }
-    let (pki, _) = DevelopmentPki::open_or_create(&root().join("target/pki")).expect("target/pki");
-    filter();
-    let web = Upstream::http();
-    let (http, _directory) = start_example("http-mtls.yaml", &web);
-    let echo = Upstream::echo();
-    let (tcp, _directory_too) = start_example("tcp-mtls.yaml", &echo);
-    let expected = [("node", 200), ("monitor-us-east", 200), ("monitor-eu-west", 403), ("stranger", 403)];
-    for (name, status) in expected {
-        let answer = example_curl(&pki, name, http.listener("http_mtls").expect("the listener"));
-        assert_eq!(answer, status.to_string(), "{name}\n{}", http.log());
-        let echoed = example_echo(&pki, name, tcp.listener("tcp_mtls").expect("the listener"));
-        assert_eq!(echoed, status == 200, "{name}\n{}", tcp.log());
-    }
-    assert_eq!((web.requests().len(), echo.connections()), (2, 2));
-}
-
-/// The status that curl gets as this peer.
-fn example_curl(pki: &DevelopmentPki, name: &str, address: SocketAddr) -> String {
-    let mut curl = Command::new("curl");
-    curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time", "30"]);
-    curl.arg("--cacert").arg(pki.ca()).arg("--cert").arg(pki.chain(name)).arg("--key").arg(pki.key(name));
-    curl.arg("--resolve").arg(format!("localhost:{}:127.0.0.1", address.port()));
-    run(curl.arg(format!("https://localhost:{}/", address.port())), b"").stdout
-}
-
-/// Whether `openssl s_client` gets its line back as this peer.
-fn example_echo(pki: &DevelopmentPki, name: &str, address: SocketAddr) -> bool {
-    let mut client = Command::new("openssl");
-    client
-        .args(["s_client", "-quiet", "-no_ign_eof", "-connect", &address.to_string(), "-CAfile"])
-        .arg(pki.ca());
-    client.arg("-cert").arg(pki.chain(name)).arg("-cert_chain").arg(pki.chain(name));
-    client.arg("-key").arg(pki.key(name));
-    let mut child = spawn(client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()));
-    let mut stdin = child.stdin.take().expect("piped");
-    // A refused client may have ended before it reads its input.
-    stdin.write_all(b"hello\n").ok();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("the output");
-    drop(stdin);
-    child.kill().ok();
-    child.wait().expect("openssl ends");
-    line == "hello\n"
 }

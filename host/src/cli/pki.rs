@@ -35,12 +35,13 @@ const FILES: &str = "\
 Files (NAME.pem is a certificate chain, NAME.key its key with mode 0600):
   ca                what to trust: the root; its key is thrown away
   intermediate      issues everything below
-  server            localhost, 127.0.0.1, ::1
+  server            localhost, *.peergate.test, 127.0.0.1, ::1
   node              SAN_DNS node1.mycluster.vespa.example.com
   monitor-us-east   CN vespa-monitoring.example.com, SAN_DNS m1.us-east-1a.monitor.example.com
   monitor-eu-west   CN vespa-monitoring.example.com, SAN_DNS m1.eu-west-1a.monitor.example.com
   stranger          SAN_DNS stranger.other.example.com
   expired-node      the names of node, expired
+  client            a data-plane client: self-signed, known by its certificate alone
   rogue-ca          an authority that nobody trusts
   rogue-node        the names of node, issued by rogue-ca
 

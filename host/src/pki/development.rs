@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use time::{Duration, OffsetDateTime};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use super::{Authority, Leaf, PkiError, authority::write_file};
+use super::{Authority, Credential, Leaf, PkiError, authority::write_file};
 
 /// A directory with everything a first mTLS set-up needs, and with the peers that must be refused.
 #[derive(Clone, Debug)]
@@ -21,8 +21,16 @@ pub struct DevelopmentPki {
 
 impl DevelopmentPki {
     /// Every certificate that has a key next to it.
-    pub const NAMES: [&str; 7] =
-        ["server", "node", "monitor-us-east", "monitor-eu-west", "stranger", "expired-node", "rogue-node"];
+    pub const NAMES: [&str; 8] = [
+        "server",
+        "node",
+        "monitor-us-east",
+        "monitor-eu-west",
+        "stranger",
+        "expired-node",
+        "rogue-node",
+        "client",
+    ];
 
     /// Keeps the PKI in `directory` if all its files are there and it is good for another week, else makes
     /// it anew. The second value tells whether it was made.
@@ -59,7 +67,7 @@ impl DevelopmentPki {
             && self.directory.join("rogue-ca.pem").is_file();
         let week_from_now = OffsetDateTime::now_utc() + Duration::WEEK;
         complete
-            && ["ca", "server", "node"]
+            && ["ca", "server", "node", "client"]
                 .iter()
                 .all(|name| not_after(&self.chain(name)).is_some_and(|end| end > week_from_now))
     }
@@ -79,8 +87,12 @@ impl DevelopmentPki {
             write_file(&self.chain(name), &text, 0o644)?;
         }
         for name in Self::NAMES {
-            let authority = if name == "rogue-node" { &rogue } else { &intermediate };
-            authority.issue(&leaf(name))?.write(&self.directory, name)?;
+            let credential = match name {
+                "rogue-node" => rogue.issue(&leaf(name))?,
+                "client" => Credential::self_signed(&leaf(name))?,
+                _ => intermediate.issue(&leaf(name))?,
+            };
+            credential.write(&self.directory, name)?;
         }
         Ok(())
     }
@@ -94,12 +106,16 @@ fn leaf(name: &str) -> Leaf {
     let node = Leaf::new().cn("node1.mycluster.vespa.example.com").dns("node1.mycluster.vespa.example.com");
     match name {
         "server" => {
-            Leaf::new().cn("localhost").dns("localhost").ip(Ipv4Addr::LOCALHOST).ip(Ipv6Addr::LOCALHOST)
+            // The endpoints of one port have names of their own. `test` is nobody's domain (RFC 6761).
+            let own = Leaf::new().cn("localhost").dns("localhost").dns("*.peergate.test");
+            own.ip(Ipv4Addr::LOCALHOST).ip(Ipv6Addr::LOCALHOST)
         }
         "monitor-us-east" => monitor("us-east-1a"),
         "monitor-eu-west" => monitor("eu-west-1a"),
         "stranger" => Leaf::new().cn("stranger").dns("stranger.other.example.com"),
         "expired-node" => node.expired(),
+        // A data-plane client: pinned by its certificate, of no authority.
+        "client" => Leaf::new().cn("client"),
         _ => node,
     }
 }
