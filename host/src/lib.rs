@@ -16,6 +16,7 @@ pub mod log;
 pub mod pki;
 pub mod precompile;
 pub mod proxy;
+pub mod render;
 pub mod run;
 pub mod tls;
 pub mod token;

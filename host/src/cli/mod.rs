@@ -8,6 +8,7 @@ mod explain;
 mod import;
 mod pki;
 mod precompile;
+mod render;
 mod run;
 mod schema;
 mod test;
@@ -46,6 +47,8 @@ enum Command {
     Endpoint(endpoint_new::Endpoint),
     /// Print the JSON Schema of the host's configuration
     Schema(schema::Schema),
+    /// Write configuration for Envoy or the host
+    Render(render::Render),
     /// Write a development PKI: certificates to admit and certificates to refuse
     Pki(pki::Pki),
     /// Compile a filter to native code (used by `run --filter`)
@@ -66,6 +69,7 @@ impl Cli {
             Command::Import(command) => command.execute(),
             Command::Endpoint(command) => command.execute(),
             Command::Schema(command) => command.execute(),
+            Command::Render(command) => command.execute(),
             Command::Pki(command) => command.execute(),
             Command::Precompile(command) => command.execute(),
         }

@@ -1,11 +1,14 @@
-//! The bootstrap document.
+//! The bootstrap document of the demo and the tests: rendered as everybody's is, with free ports.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde_json::{Value, json};
+
+use crate::config::Address;
+use crate::render::Authentication;
+use crate::render::envoy::{
+    self as render, Chain, Clients, Identity, Protocol, Tls, TlsParameters, Upstream,
+};
 
 /// Everything one Envoy process is started with. All ports are 0: Envoy picks free ones.
 #[derive(Clone, Debug)]
@@ -37,35 +40,6 @@ pub struct Listener {
     pub vm_id: Option<String>,
 }
 
-/// What a listener carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1 and HTTP/2, decided for each request.
-    Http,
-    /// Bytes, decided for each connection before the upstream is connected.
-    Tcp,
-}
-
-/// Where the filter finds the certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// The property `connection.peer_certificate`, in Envoy 1.39 and later.
-    Property,
-    /// Filter state `peergate.pem`, which set_filter_state writes: HTTP in any Envoy, TCP from 1.37 on.
-    FilterState,
-}
-
-/// What a listener asks of its clients in the handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClientCertificate {
-    /// One that the authorities vouch for.
-    Verified,
-    /// Any whose key the client has: the filter knows the certificate itself, and refuses others with 403.
-    Pinned,
-    /// None: the filter looks at bearer tokens.
-    None,
-}
-
 /// The server side of TLS.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
@@ -80,220 +54,81 @@ pub struct ServerTls {
 }
 
 impl Bootstrap {
-    /// The bootstrap document. Envoy reads JSON as well as YAML.
+    /// The bootstrap document.
     pub fn to_json(&self) -> Value {
-        let listeners: Vec<_> =
-            self.listeners.iter().map(|listener| listener.to_json(&self.filter)).collect();
-        let clusters: Vec<_> = self.listeners.iter().filter_map(Listener::cluster).collect();
-        json!({
-            "admin": {"address": address(LOCALHOST)},
-            "static_resources": {"listeners": listeners, "clusters": clusters},
-        })
+        let listeners = self.listeners.iter().map(Listener::rendered).collect();
+        let bootstrap = render::Bootstrap { admin: any_port(), filter: self.filter.clone(), listeners };
+        let mut json = bootstrap.to_json();
+        for (index, _) in
+            self.listeners.iter().enumerate().filter(|(_, listener)| listener.tls.accept_untrusted)
+        {
+            let context = format!(
+                "/static_resources/listeners/{index}/filter_chains/0/transport_socket/typed_config/common_tls_context"
+            );
+            if let Some(context) = json.pointer_mut(&context) {
+                context["validation_context"]["trust_chain_verification"] = json!("ACCEPT_UNTRUSTED");
+            }
+        }
+        json
     }
 }
 
 impl Listener {
-    fn to_json(&self, filter: &Path) -> Value {
-        let mut filters = match self.protocol {
-            Protocol::Http => vec![self.connection_manager(filter)],
-            Protocol::Tcp => vec![
-                self.wasm("envoy.extensions.filters.network.wasm.v3.Wasm", "peergate_l4", filter),
-                self.tcp_proxy(),
-            ],
+    fn rendered(&self) -> render::Listener {
+        let root_id = if self.protocol == Protocol::Http { "peergate_http" } else { "peergate_l4" };
+        let chain = Chain {
+            name: self.name.clone(),
+            server_names: Vec::new(),
+            tls: self.tls.rendered(&self.configuration),
+            configuration: self.configuration.to_string(),
+            vm_id: self.vm_id.clone().unwrap_or_else(|| format!("{root_id}_{}", self.name)),
         };
-        if self.protocol == Protocol::Tcp && self.identity == Identity::FilterState {
-            filters.insert(
-                0,
-                set_filter_state(
-                    "envoy.extensions.filters.network.set_filter_state.v3.Config",
-                    "on_downstream_tls_handshake",
-                ),
-            );
+        // One line for each request or connection, with what the filter says about its decision.
+        let format = "access %DOWNSTREAM_REMOTE_ADDRESS% %FILTER_STATE(wasm.peergate.decision:PLAIN)%\n";
+        let upstream = |address: SocketAddr| Upstream {
+            name: self.name.clone(),
+            address: Address::Tcp(address.to_string()),
+            http2: false,
+        };
+        render::Listener {
+            name: self.name.clone(),
+            address: any_port(),
+            protocol: self.protocol,
+            identity: self.identity,
+            chains: vec![chain],
+            upstream: self.upstream.map(upstream),
+            server_speaks_first: false,
+            access_log: json!({"text_format_source": {"inline_string": format}}),
         }
-        json!({
-            "name": self.name,
-            "address": address(LOCALHOST),
-            "filter_chains": [{"transport_socket": self.tls.to_json(self.protocol, self.client_certificate()), "filters": filters}],
-        })
-    }
-
-    fn client_certificate(&self) -> ClientCertificate {
-        let any = self.configuration["policy"]["data-plane"]["trusted-certificates"] == "any";
-        match self.configuration["endpoint"].as_str() {
-            Some("token") => ClientCertificate::None,
-            Some("mtls") if !any => ClientCertificate::Pinned,
-            _ => ClientCertificate::Verified,
-        }
-    }
-
-    fn connection_manager(&self, filter: &Path) -> Value {
-        let mut filters = vec![
-            self.wasm("envoy.extensions.filters.http.wasm.v3.Wasm", "peergate_http", filter),
-            typed("router", "envoy.extensions.filters.http.router.v3.Router", json!({})),
-        ];
-        if self.identity == Identity::FilterState {
-            filters.insert(
-                0,
-                set_filter_state(
-                    "envoy.extensions.filters.http.set_filter_state.v3.Config",
-                    "on_request_headers",
-                ),
-            );
-        }
-        let mut route = json!({"match": {"prefix": "/"}});
-        match self.upstream {
-            Some(_) => route["route"] = json!({"cluster": self.name}),
-            None => route["direct_response"] = json!({"status": 200, "body": {"inline_string": "ok\n"}}),
-        }
-        let hosts = json!([{"name": "all", "domains": ["*"], "routes": [route]}]);
-        typed(
-            "http",
-            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            json!({
-                "stat_prefix": self.name,
-                "forward_client_cert_details": "SANITIZE",
-                "access_log": [access_log()],
-                "route_config": {"name": self.name, "virtual_hosts": hosts},
-                "http_filters": filters,
-                // Trailers of HTTP/1.1 are dropped without this.
-                "http_protocol_options": {"enable_trailers": true},
-            }),
-        )
-    }
-
-    fn wasm(&self, kind: &str, root_id: &str, filter: &Path) -> Value {
-        let vm_id = self.vm_id.clone().unwrap_or_else(|| format!("{root_id}_{}", self.name));
-        let config = json!({
-            "name": format!("peergate_{}", self.name),
-            "root_id": root_id,
-            "failure_policy": "FAIL_RELOAD",
-            "reload_config": {"backoff": {"base_interval": "0.1s", "max_interval": "5s"}},
-            "vm_config": {
-                "vm_id": vm_id,
-                "runtime": "envoy.wasm.runtime.v8",
-                "code": {"local": {"filename": filter}},
-            },
-            // A Struct would reach the filter as protobuf bytes; a StringValue arrives as the JSON it is.
-            "configuration": {
-                "@type": "type.googleapis.com/google.protobuf.StringValue",
-                "value": self.configuration.to_string(),
-            },
-        });
-        typed("peergate", kind, json!({"config": config}))
-    }
-
-    fn tcp_proxy(&self) -> Value {
-        typed(
-            "tcp",
-            "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-            json!({
-                "stat_prefix": self.name,
-                "cluster": self.name,
-                // The upstream hears nothing of a client that the filter refuses on its first bytes.
-                "upstream_connect_mode": "ON_DOWNSTREAM_DATA",
-                "max_early_data_bytes": 8192,
-            }),
-        )
-    }
-
-    fn cluster(&self) -> Option<Value> {
-        let endpoint = json!({"endpoint": {"address": address(self.upstream?)}});
-        Some(json!({
-            "name": self.name,
-            "type": "STATIC",
-            "load_assignment": {"cluster_name": self.name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": {"http_protocol_options": {"enable_trailers": true}},
-                },
-            },
-        }))
     }
 }
 
 impl ServerTls {
-    fn to_json(&self, protocol: Protocol, clients: ClientCertificate) -> Value {
-        let certificate = json!({
-            "certificate_chain": {"filename": self.certificate},
-            "private_key": {"filename": self.key},
-        });
-        let mut common = json!({"tls_certificates": [certificate]});
-        if let Some(validation) = self.validation(clients) {
-            common["validation_context"] = validation;
-        }
-        if protocol == Protocol::Http {
-            common["alpn_protocols"] = json!(["h2", "http/1.1"]);
-        }
-        typed_socket(json!({
-            "require_client_certificate": clients != ClientCertificate::None,
-            // A resumed session skips the verification of the certificate.
-            "disable_stateless_session_resumption": true,
-            "disable_stateful_session_resumption": true,
-            "common_tls_context": common,
-        }))
-    }
-
-    fn validation(&self, clients: ClientCertificate) -> Option<Value> {
-        let mut validation = match clients {
-            ClientCertificate::Verified => json!({"trusted_ca": {"filename": self.ca}}),
-            // Without authorities: Envoy would name them to its clients, and Go's then hold back every certificate that
-            // is not of one of them. With no certificate at all the handshake succeeds, and the filter refuses.
-            ClientCertificate::Pinned => json!({}),
-            ClientCertificate::None => return None,
+    fn rendered(&self, configuration: &Value) -> Tls {
+        let clients = match Authentication::of_configuration(configuration) {
+            Authentication::Verified => {
+                Clients::Verified { ca_certificates: self.ca.clone(), revocation_list: None }
+            }
+            Authentication::Pinned => Clients::Pinned,
+            Authentication::Nothing => Clients::Nothing,
         };
-        if self.accept_untrusted || clients == ClientCertificate::Pinned {
-            validation["trust_chain_verification"] = json!("ACCEPT_UNTRUSTED");
+        Tls {
+            certificate: self.certificate.clone(),
+            private_key: self.key.clone(),
+            clients,
+            parameters: TlsParameters::default(),
         }
-        Some(validation)
     }
 }
 
-/// One line per request on stdout, with what the filter says about its decision.
-fn access_log() -> Value {
-    let format = "access %DOWNSTREAM_REMOTE_ADDRESS% %FILTER_STATE(wasm.peergate.decision:PLAIN)%\n";
-    typed(
-        "stdout",
-        "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
-        json!({"log_format": {"text_format_source": {"inline_string": format}}}),
-    )
+fn any_port() -> Address {
+    Address::Tcp("127.0.0.1:0".to_owned())
 }
-
-fn set_filter_state(kind: &str, hook: &str) -> Value {
-    let value = json!({
-        "object_key": "peergate.pem",
-        "factory_key": "envoy.string",
-        "read_only": true,
-        "skip_if_empty": true,
-        "format_string": {
-            "omit_empty_values": true,
-            "text_format_source": {"inline_string": "%DOWNSTREAM_PEER_CERT%"},
-        },
-    });
-    typed("peer_certificate", kind, json!({hook: [value]}))
-}
-
-fn typed(name: &str, kind: &str, mut config: Value) -> Value {
-    config["@type"] = json!(format!("type.googleapis.com/{kind}"));
-    json!({"name": name, "typed_config": config})
-}
-
-fn typed_socket(config: Value) -> Value {
-    typed(
-        "envoy.transport_sockets.tls",
-        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        config,
-    )
-}
-
-fn address(address: SocketAddr) -> Value {
-    json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
-}
-
-const LOCALHOST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn listener(protocol: Protocol, identity: Identity) -> Value {
@@ -313,7 +148,7 @@ mod tests {
             tls,
             configuration,
             identity,
-            upstream: Some(LOCALHOST),
+            upstream: Some((Ipv4Addr::LOCALHOST, 8080).into()),
             vm_id: None,
         };
         Bootstrap { filter: "filter.wasm".into(), listeners: vec![listener] }.to_json()

@@ -6,8 +6,10 @@ mod process;
 
 use std::{error, fmt, io, path::PathBuf};
 
-pub use bootstrap::{Bootstrap, Identity, Listener, Protocol, ServerTls};
+pub use bootstrap::{Bootstrap, Listener, ServerTls};
 pub use process::Envoy;
+
+pub use crate::render::envoy::{Identity, Protocol};
 
 /// Why Envoy could not be started or asked.
 #[derive(Debug)]
