@@ -13,6 +13,7 @@ use peergate_tests::client::Client;
 use peergate_tests::commands::{Finished, peergate, run, s_client};
 use peergate_tests::data_plane::hex;
 use peergate_tests::envoy::{binary, skipped};
+use peergate_tests::host::Start;
 use peergate_tests::pki::{Peer, Pki};
 use peergate_tests::policies::{node, stranger, vespa_example};
 use peergate_tests::upstream::{GREETING, Upstream};
@@ -407,4 +408,34 @@ fn a_rendered_host_is_a_configuration() {
     });
     assert_eq!(serde_json::from_str::<Value>(&rendered.stdout).expect("JSON"), expected);
     Document::parse(&rendered.stdout, Path::new("host.json")).expect("a configuration");
+}
+
+#[test]
+fn names_that_were_made_go_into_a_host_that_runs() {
+    let desk = Desk::new();
+    let names = desk.names(2);
+    let upstream = Upstream::http();
+    let address = upstream.address.to_string();
+    let endpoints = ["--endpoint", "mtls", "--name", &names[0], "--endpoint", "token", "--name", &names[1]];
+    let addresses = ["--inbound", "127.0.0.1:0", "--upstream", &address];
+    let rendered = desk.render("host", &[&endpoints[..], &addresses].concat());
+    assert_eq!(rendered.code, Some(0), "{}", rendered.stderr);
+    fs::write(desk.pki.file("host.json"), rendered.stdout).expect("the configuration");
+    let host = Start::config(&desk.pki.file("host.json")).start();
+    let bearer = desk.bearer();
+    let with_token: &[&str] = &["--header", &bearer];
+    for (name, peer, arguments, status) in [
+        (&names[0], Some(&desk.client), &[][..], 200),
+        (&names[0], Some(&desk.node), &[], 403),
+        (&names[1], None, with_token, 200),
+        (&names[1], None, &[], 401),
+    ] {
+        assert_eq!(
+            desk.status(host.address, name, peer, arguments),
+            status,
+            "{name} {arguments:?}\n{}",
+            host.log()
+        );
+    }
+    assert_eq!(desk.status(host.address, "localhost", Some(&desk.client), &[]), 0, "no such name");
 }
