@@ -47,7 +47,7 @@ enum Command {
     Endpoint(endpoint_new::Endpoint),
     /// Print the JSON Schema of the host's configuration
     Schema(schema::Schema),
-    /// Write configuration for Envoy or the host
+    /// Write configuration for Envoy, Istio or the host
     Render(render::Render),
     /// Write a development PKI: certificates to admit and certificates to refuse
     Pki(pki::Pki),

@@ -1,6 +1,7 @@
 //! `peergate render`.
 
 mod endpoints;
+mod mesh;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +28,10 @@ enum Command {
     Envoy(Envoy),
     /// The configuration of `peergate run --config`
     Host(Host),
+    /// Istio's EnvoyFilter and PeerAuthentication
+    Istio(mesh::Istio),
+    /// Istio's WasmPlugin and PeerAuthentication
+    Wasmplugin(mesh::WasmPlugin),
 }
 
 /// Each `--name` belongs to the `--endpoint` before it. Certificates that a policy names by file are put in by digest.
@@ -126,6 +131,8 @@ impl Render {
         let rendered = match self.command {
             Command::Envoy(command) => command.rendered(),
             Command::Host(command) => command.rendered(),
+            Command::Istio(command) => command.rendered(),
+            Command::Wasmplugin(command) => command.rendered(),
         };
         match rendered {
             Ok(text) => {

@@ -38,6 +38,8 @@ pub enum RenderError {
     SeveralRevocationLists(PathBuf),
     /// Cipher suites that Envoy cannot be restricted to.
     CipherSuites(PathBuf),
+    /// An endpoint for which Istio has no TLS.
+    NotInMesh(Endpoint),
     /// A name for one of several endpoints.
     NameMissing(Endpoint),
 }
@@ -71,6 +73,12 @@ impl fmt::Display for RenderError {
                  always offers TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384 and TLS_CHACHA20_POLY1305_SHA256; name all \
                  three, or accept TLSv1.2 only, with suites of it",
                 shown(path)
+            ),
+            Self::NotInMesh(endpoint) => write!(
+                formatter,
+                "Istio has no TLS for an endpoint of kind `{}` here: sidecars serve `peer` (and `mtls` with \
+                 `trusted-certificates: any`), gateways `token` too, over HTTP; use `peergate render envoy` for others",
+                endpoint.as_str()
             ),
             Self::NameMissing(endpoint) => write!(
                 formatter,

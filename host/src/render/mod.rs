@@ -9,6 +9,7 @@ mod error;
 mod format;
 mod host;
 mod inbound;
+mod istio;
 mod plugin;
 mod server_files;
 
@@ -16,5 +17,6 @@ pub use error::RenderError;
 pub use format::Format;
 pub use host::host_document;
 pub use inbound::{Proxy, envoy_bootstrap, usable_kind};
+pub use istio::{Mesh, Module};
 pub use plugin::{Authentication, Plugin};
 pub use server_files::ServerFiles;

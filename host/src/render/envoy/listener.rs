@@ -107,23 +107,11 @@ impl Listener {
     }
 
     fn tcp_proxy(&self, chain: &Chain) -> Value {
-        let connect = if self.server_speaks_first {
-            "ON_DOWNSTREAM_TLS_HANDSHAKE"
-        } else {
-            // The service hears nothing of a client that the filter refuses on its first bytes.
-            "ON_DOWNSTREAM_DATA"
-        };
-        typed(
-            "tcp",
-            "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-            json!({
-                "stat_prefix": chain.name,
-                "cluster": self.upstream.as_ref().map_or(&self.name, |upstream| &upstream.name),
-                "upstream_connect_mode": connect,
-                "max_early_data_bytes": 8192,
-                "access_log": [self.stdout_log()],
-            }),
-        )
+        let mut config = tcp_connect_options(self.server_speaks_first);
+        config["stat_prefix"] = json!(chain.name);
+        config["cluster"] = json!(self.upstream.as_ref().map_or(&self.name, |upstream| &upstream.name));
+        config["access_log"] = json!([self.stdout_log()]);
+        typed("tcp", "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", config)
     }
 
     fn wasm(&self, chain: &Chain, filter: &Path) -> Value {
@@ -141,6 +129,17 @@ impl Listener {
         let stdout = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
         typed("stdout", stdout, json!({"log_format": self.access_log}))
     }
+}
+
+/// When a TCP proxy connects to its service.
+pub(in crate::render) fn tcp_connect_options(server_speaks_first: bool) -> Value {
+    let mode = if server_speaks_first {
+        "ON_DOWNSTREAM_TLS_HANDSHAKE"
+    } else {
+        // The service hears nothing of a client that the filter refuses on its first bytes.
+        "ON_DOWNSTREAM_DATA"
+    };
+    json!({"upstream_connect_mode": mode, "max_early_data_bytes": 8192})
 }
 
 /// What was decided about each request, as JSON.

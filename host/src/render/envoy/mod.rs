@@ -10,6 +10,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+pub(super) use listener::tcp_connect_options;
+pub(super) use plugin::{certificate_in_filter_state, wasm};
+
 pub use listener::{Chain, Listener, http_log_format, tcp_log_format};
 pub use release::{Identity, Release, ReleaseError};
 pub use tls::{Clients, Tls, TlsParameters};

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Protocol;
 
 /// The filter with its configuration.
-pub(super) fn wasm(protocol: Protocol, vm_id: &str, filter: &Path, configuration: &str) -> Value {
+pub(in crate::render) fn wasm(protocol: Protocol, vm_id: &str, filter: &Path, configuration: &str) -> Value {
     let (kind, root_id) = match protocol {
         Protocol::Http => ("envoy.extensions.filters.http.wasm.v3.Wasm", "peergate_http"),
         Protocol::Tcp => ("envoy.extensions.filters.network.wasm.v3.Wasm", "peergate_l4"),
@@ -30,7 +30,7 @@ pub(super) fn wasm(protocol: Protocol, vm_id: &str, filter: &Path, configuration
 }
 
 /// Writes the peer's certificate where the filter looks for it.
-pub(super) fn certificate_in_filter_state(protocol: Protocol) -> Value {
+pub(in crate::render) fn certificate_in_filter_state(protocol: Protocol) -> Value {
     let (kind, hook) = match protocol {
         Protocol::Http => ("envoy.extensions.filters.http.set_filter_state.v3.Config", "on_request_headers"),
         Protocol::Tcp => {

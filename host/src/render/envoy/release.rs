@@ -19,7 +19,8 @@ impl Release {
     pub const OLDEST: Self = Self { major: 1, minor: 36 };
     /// The first one that tells filters what they need to know by itself.
     pub const CURRENT: Self = Self { major: 1, minor: 39 };
-    const HANDSHAKE_HOOK: Self = Self { major: 1, minor: 37 };
+    /// The oldest one that can show a certificate to a filter of TCP connections.
+    pub const OLDEST_FOR_TCP: Self = Self { major: 1, minor: 37 };
 
     /// Where the filter finds the peer's certificate.
     pub fn identity(self) -> Identity {
@@ -28,7 +29,7 @@ impl Release {
 
     /// Whether a network filter can be shown the certificate.
     pub fn shows_certificate_to_network_filters(self) -> bool {
-        self >= Self::HANDSHAKE_HOOK
+        self >= Self::OLDEST_FOR_TCP
     }
 }
 
