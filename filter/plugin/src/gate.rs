@@ -133,7 +133,7 @@ impl Gate {
         let (digest, verdict) = match cached {
             Some(known) => known,
             None => {
-                let certificate = examined(stated)?;
+                let certificate = self.examined(stated)?;
                 let verdict = Rc::new(Verdict::of(self.configuration.policy(), &certificate));
                 self.cache.borrow_mut().insert(certificate.digest, verdict.clone());
                 (certificate.digest, verdict)
@@ -162,6 +162,22 @@ impl Gate {
         }
     }
 
+    /// Whether clients are known by the certificate as a whole.
+    fn pins(&self) -> bool {
+        let trust = self.configuration.policy().data_plane().map(DataPlane::certificate_trust);
+        self.configuration.endpoint() == Endpoint::Mtls && trust == Some(CertificateTrust::Clients)
+    }
+
+    /// The peer's certificate, if the proxy states its digest rightly. A pinned one is not asked for its names.
+    fn examined(&self, stated: Option<Digest>) -> Result<Certificate, DenyReason> {
+        let certificate = if self.pins() { peer::unnamed_certificate() } else { peer::certificate() }?;
+        if stated.is_some_and(|digest| digest != certificate.digest) {
+            // The proxy speaks of two certificates. Whichever it means, this is not evidence.
+            return Err(DenyReason::MalformedCertificate);
+        }
+        Ok(certificate)
+    }
+
     /// Pinned certificates need no CA: possession was proven to the proxy, the leaf must be the very one.
     fn certificate_holder(
         &self,
@@ -169,7 +185,7 @@ impl Gate {
         head: &Head,
         now: Option<UnixTime>,
     ) -> Result<Rc<Verdict>, DenyReason> {
-        if data_plane.certificate_trust() == CertificateTrust::Any {
+        if !self.pins() {
             peer::check_chain()?;
         }
         let (leaf, _) = self.holder(now)?;
@@ -193,14 +209,4 @@ fn token_holder(
 ) -> Result<Rc<Verdict>, DenyReason> {
     let now = now.ok_or(DenyReason::ClockFailed)?;
     Ok(Rc::new(Verdict::decided(data_plane.judge_token(head.authorization(), head.request(), now))))
-}
-
-/// The peer's certificate, if the proxy states its digest rightly.
-fn examined(stated: Option<Digest>) -> Result<Certificate, DenyReason> {
-    let certificate = peer::certificate()?;
-    if stated.is_some_and(|digest| digest != certificate.digest) {
-        // The proxy speaks of two certificates. Whichever it means, this is not evidence.
-        return Err(DenyReason::MalformedCertificate);
-    }
-    Ok(certificate)
 }

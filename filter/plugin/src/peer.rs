@@ -50,6 +50,11 @@ pub(crate) fn certificate() -> Result<Certificate, DenyReason> {
     pem().and_then(|pem| Certificate::from_pem(&pem))
 }
 
+/// The leaf certificate, where its names do not matter.
+pub(crate) fn unnamed_certificate() -> Result<Certificate, DenyReason> {
+    pem().and_then(|pem| Certificate::unnamed_from_pem(&pem))
+}
+
 /// Address and names, for logs: `'10.0.0.7:1234' with [CN='..', SAN_DNS=[..], SAN_URI=[..]]`.
 pub(crate) fn described() -> String {
     let address = envoy::property(ADDRESS).ok().flatten().and_then(|text| String::from_utf8(text).ok());

@@ -11,6 +11,15 @@ const DEPTH: u32 = 32;
 pub(crate) struct Element<'a> {
     pub(crate) identifier: u8,
     pub(crate) content: &'a [u8],
+    /// Identifier, length and content.
+    pub(crate) raw: &'a [u8],
+}
+
+impl<'a> Element<'a> {
+    /// The elements in this one, if it is an `identifier`.
+    pub(crate) fn children(&self, identifier: u8) -> Option<Vec<Element<'a>>> {
+        if self.identifier == identifier { elements(self.content) } else { None }
+    }
 }
 
 /// Bit 6 of the identifier: the content is elements.
@@ -56,7 +65,7 @@ pub(crate) fn elements(mut bytes: &[u8]) -> Option<Vec<Element<'_>>> {
             _ => return None,
         };
         let (content, rest) = rest.split_at_checked(length)?;
-        all.push(Element { identifier, content });
+        all.push(Element { identifier, content, raw: &bytes[..bytes.len() - rest.len()] });
         bytes = rest;
     }
     Some(all)

@@ -195,7 +195,7 @@ fn digests(path: &Path) -> Result<Vec<String>, Fault> {
     let pem = read(path, Audience::Everybody).map_err(Fault::File)?;
     let certificates = pem::certificates(&pem)?.into_iter().enumerate();
     certificates
-        .map(|(index, der)| match Certificate::from_der(&der) {
+        .map(|(index, der)| match Certificate::unnamed_from_der(&der) {
             Ok(certificate) => Ok(certificate.digest.iter().map(|byte| format!("{byte:02x}")).collect()),
             Err(_) => Err(Fault::BadCertificate(index + 1)),
         })

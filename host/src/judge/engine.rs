@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use peergate_policy::{
-    CapabilitySet, Certificate, Configuration, Decision, DenyReason, Endpoint, Mode, Policy, PolicyError,
-    Request, UnixTime,
+    CapabilitySet, Certificate, CertificateTrust, Configuration, DataPlane, Decision, DenyReason, Endpoint,
+    Mode, Policy, PolicyError, Request, UnixTime,
 };
 use serde_json::Value;
 
@@ -80,7 +80,7 @@ impl Engine {
 fn ask_natively(policy: &Policy, question: &Question<'_>) -> Judgement {
     let decision = match (question.endpoint, policy.data_plane()) {
         (Endpoint::Peer, _) => peer(policy, question),
-        (Endpoint::Mtls, Some(data_plane)) => leaf(question)
+        (Endpoint::Mtls, Some(data_plane)) => leaf(question, parser(data_plane))
             .map(|certificate| data_plane.judge_certificate(&certificate.digest, question.request())),
         (Endpoint::Token, Some(data_plane)) => {
             let values =
@@ -95,7 +95,7 @@ fn ask_natively(policy: &Policy, question: &Question<'_>) -> Judgement {
 fn peer(policy: &Policy, question: &Question<'_>) -> Result<Decision, DenyReason> {
     let identity = match question.subject {
         Subject::Names(identity) => identity.clone(),
-        Subject::Nobody | Subject::Certificate(_) => leaf(question)?.identity,
+        Subject::Nobody | Subject::Certificate(_) => leaf(question, Certificate::from_der)?.identity,
     };
     let decision = policy.authorize(&identity);
     let Decision::Allow(grant) = &decision else { return Ok(decision) };
@@ -109,14 +109,25 @@ fn peer(policy: &Policy, question: &Question<'_>) -> Result<Decision, DenyReason
     })
 }
 
+/// A pinned certificate is not asked for its names.
+fn parser(data_plane: &DataPlane) -> fn(&[u8]) -> Result<Certificate, DenyReason> {
+    match data_plane.certificate_trust() {
+        CertificateTrust::Clients => Certificate::unnamed_from_der,
+        CertificateTrust::Any => Certificate::from_der,
+    }
+}
+
 /// The certificate, if it is one and valid.
-fn leaf(question: &Question<'_>) -> Result<Certificate, DenyReason> {
+fn leaf(
+    question: &Question<'_>,
+    parse: fn(&[u8]) -> Result<Certificate, DenyReason>,
+) -> Result<Certificate, DenyReason> {
     let der = match question.subject {
         Subject::Certificate(der) => der.clone(),
         Subject::Names(_) => question.subject.certificate().ok_or(DenyReason::CertificateUnknown)?,
         Subject::Nobody => return Err(DenyReason::NoCertificate),
     };
-    let certificate = Certificate::from_der(&der)?;
+    let certificate = parse(&der)?;
     certificate.validity.check(question.now).map(|()| certificate)
 }
 

@@ -34,6 +34,12 @@ impl PeerCertificate {
         Self { der: der.to_vec(), pem: OnceCell::new(), digest: OnceCell::new(), names: OnceCell::new() }
     }
 
+    /// As from a proxy that states the digest of `other` for it.
+    #[cfg(test)]
+    pub(super) fn stating(self, other: &Self) -> Self {
+        Self { digest: other.digest().into(), ..self }
+    }
+
     /// The certificate's DER.
     pub fn der(&self) -> &[u8] {
         &self.der

@@ -35,11 +35,15 @@ fn plain(id: u64) -> Rc<Connection> {
 }
 
 fn with_tls(id: u64, der: Option<&[u8]>) -> Rc<Connection> {
+    with_peer(id, der.map(PeerCertificate::from_der))
+}
+
+fn with_peer(id: u64, peer: Option<PeerCertificate>) -> Rc<Connection> {
     let tls = Tls {
         version: "TLSv1.3",
         server_name: Some("node.example".to_owned()),
         alpn: Some("h2".to_owned()),
-        peer: der.map(PeerCertificate::from_der),
+        peer,
         chain_verified: true,
     };
     let [source, destination] = [40_000, 443].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));

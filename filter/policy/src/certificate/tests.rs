@@ -267,3 +267,73 @@ fn validity_includes_both_ends() {
         assert_eq!(validity.check(UnixTime::from_seconds(now)), answer, "{now}");
     }
 }
+
+/// What a whole parser reads from `der`: names of the subject, times and alternative names.
+fn by_a_whole_parser(der: &[u8]) -> Option<(Vec<u8>, i64, i64, Option<Vec<u8>>)> {
+    use x509_parser::asn1_rs::oid;
+    use x509_parser::certificate::X509CertificateParser;
+    use x509_parser::nom::Parser as _;
+    let (rest, certificate) =
+        X509CertificateParser::new().with_deep_parse_extensions(false).parse(der).ok()?;
+    let names = certificate.get_extension_unique(&oid!(2.5.29.17)).ok()?;
+    let validity = certificate.validity();
+    rest.is_empty().then(|| {
+        (
+            certificate.subject().as_raw().to_vec(),
+            validity.not_before.timestamp(),
+            validity.not_after.timestamp(),
+            names.map(|extension| extension.value.to_vec()),
+        )
+    })
+}
+
+/// An independent parser is the oracle: what is read here, it reads too, and finds the same; also in each certificate that
+/// differs from a good one in a byte.
+#[test]
+fn nothing_is_read_that_a_whole_parser_refuses_or_reads_differently() {
+    let mut all = vec![der("x", vec![]), der("cn.example", vec![dns("a.example"), uri("spiffe://td/a")])];
+    let mut params = CertificateParams::new(vec!["ca.example".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(1));
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    params.not_after = rcgen::date_time_ymd(2050, 1, 1);
+    all.push(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec());
+    let mut read = 0;
+    for good in all {
+        assert!(Certificate::from_der(&good).is_ok());
+        for place in 0..good.len() {
+            for value in [good[place], good[place] ^ 1, good[place] ^ 0x20, good[place] ^ 0x80, 0, 0xff] {
+                let mut changed = good.clone();
+                changed[place] = value;
+                let Ok(fields) = fields(&changed) else { continue };
+                read += 1;
+                let expected = by_a_whole_parser(&changed);
+                let found = (
+                    fields.subject.as_raw().to_vec(),
+                    fields.validity.not_before.seconds(),
+                    fields.validity.not_after.seconds(),
+                    fields.alternative_names.map(<[u8]>::to_vec),
+                );
+                assert_eq!(expected, Some(found), "byte {place} is {value:#x}: {changed:x?}");
+            }
+        }
+    }
+    assert!(read > 1_000, "{read}");
+}
+
+#[test]
+fn a_certificate_known_as_a_whole_needs_no_names() {
+    let bad_names = patched(der("x", vec![dns("a.example")]), b"a.example", b"a\xff\0xampl\xe9");
+    let bad_common_name = der(DnValue::BmpString(BmpString::try_from("x").unwrap()), vec![]);
+    for der in [bad_names, bad_common_name] {
+        assert_eq!(refused(&der), DenyReason::MalformedName);
+        let certificate = Certificate::unnamed_from_der(&der).expect("all but the names is sound");
+        assert_eq!(certificate.digest, sha256(&der));
+        assert_eq!(certificate.identity, PeerIdentity::default());
+        let with_good_names = Certificate::from_der(&self::der("x", vec![])).unwrap();
+        assert_eq!(certificate.validity, with_good_names.validity);
+        let longer = [&der[..], &[0]].concat();
+        for broken in [&der[..der.len() - 1], &longer, b""] {
+            assert_eq!(Certificate::unnamed_from_der(broken), Err(DenyReason::MalformedCertificate));
+        }
+    }
+}

@@ -164,7 +164,7 @@ fn digest(node: Node<'_>) -> Result<Digest, Fault> {
         let pem = node.string()?;
         // One and no more: the others would silently not count, and a private key has no business here.
         let alone = pem.matches("-----BEGIN").count() == 1;
-        let certificate = Certificate::from_pem(pem.as_bytes()).ok().filter(|_| alone);
+        let certificate = Certificate::unnamed_from_pem(pem.as_bytes()).ok().filter(|_| alone);
         return certificate.map(|it| it.digest).ok_or_else(|| node.fault(PolicyErrorKind::NotACertificate));
     }
     let members = CERTIFICATE.members(node, false)?;

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use rcgen::{CertificateParams, DnType, KeyPair};
+use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
 
-use super::super::{Connection, Filter, HeaderPairs, MetricKind, Outcome, Worker};
-use super::{plain, with_tls};
+use super::super::{Connection, Filter, HeaderPairs, MetricKind, Outcome, PeerCertificate, Worker};
+use super::{plain, with_peer, with_tls};
 
 fn started(configuration: &str) -> Rc<Worker> {
     let filter = Filter::embedded().expect("the embedded filter");
@@ -193,4 +193,101 @@ fn peers_with_some_capabilities_are_asked_for_those_of_vespas_paths() {
             "{mode}: {decision}"
         );
     }
+}
+
+/// Everything differs but the names: the filter checks no signature, so a certificate is as good with another serial number.
+fn renumbered(der: &[u8], number: u16) -> Vec<u8> {
+    // The version, then the serial number, rcgen's twenty bytes.
+    let place = der.windows(7).position(|window| window == [0xa0, 3, 2, 1, 2, 2, 20]).unwrap() + 7;
+    let mut other = der.to_vec();
+    other[place + 10..place + 12].copy_from_slice(&number.to_be_bytes());
+    other
+}
+
+#[test]
+fn a_pinned_certificate_is_not_asked_for_its_names() {
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    let name = rcgen::string::BmpString::try_from("feed").unwrap();
+    params.distinguished_name.push(DnType::CommonName, DnValue::BmpString(name));
+    let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let policy = |trust: &str| {
+        format!(
+            r#"{{"endpoint": "mtls", "policy": {{"data-plane": {{"trusted-certificates": "{trust}", "clients": [
+            {{"id": "feed", "permissions": ["read"], "certificates": [{:?}]}}]}}}}}}"#,
+            certificate.pem()
+        )
+    };
+    let (leaf, other) = (certificate.der().to_vec(), renumbered(certificate.der(), 7));
+    let malformed = r#"{"decision":"deny","reason":"malformed-name","matched":[]}"#;
+    let allowed = r#"{"decision":"allow","matched":[],"client":{"ids":["feed"],"permissions":["read"]}}"#;
+    for (trust, der, status, decision) in [
+        ("clients", &leaf, 200, allowed),
+        ("clients", &other, 403, r#"{"decision":"deny","reason":"certificate-unknown","matched":[]}"#),
+        ("any", &leaf, 403, malformed),
+        ("any", &other, 403, malformed),
+    ] {
+        let answer = asked(&started(&policy(trust)), &with_tls(1, Some(der)), "a.example");
+        assert_eq!(answer, (status, decision.to_owned()), "{trust}");
+    }
+    let peers = started(r#"{"policy": {}}"#);
+    assert_eq!(peers.judge_connection(&with_tls(1, Some(&leaf))).decision, malformed);
+}
+
+const ANYBODY: &str = r#"{"upstream-headers": {"subject": true}, "authorized-peers": [
+    {"name": "a", "required-credentials": [{"field": "CN", "must-match": "a"}]}]}"#;
+
+#[test]
+fn a_digest_of_another_certificate_is_no_evidence() {
+    let (der, other) = (certificate("a"), certificate("b"));
+    for (stated, decision) in [
+        (&der, r#"{"decision":"allow","matched":["a"],"capabilities":["vespa.all"]}"#),
+        (&other, r#"{"decision":"deny","reason":"malformed-certificate","matched":[]}"#),
+    ] {
+        let worker = started(ANYBODY);
+        let peer = PeerCertificate::from_der(&der).stating(&PeerCertificate::from_der(stated));
+        assert_eq!(worker.judge_connection(&with_peer(1, Some(peer))).decision, decision);
+    }
+}
+
+/// There is no room for one more header: the filter cannot tell the upstream who it is, so the request goes nowhere.
+#[test]
+fn a_call_that_the_proxy_refuses_refuses_the_request() {
+    let worker = started(ANYBODY);
+    let few = with_tls(1, Some(&certificate_with_names(1, 10)));
+    let many = with_tls(2, Some(&certificate_with_names(100, 100)));
+    let status = |connection: &Rc<Connection>| {
+        // The host holds 1 MiB of headers.
+        let filling = (b"x-filling".to_vec(), vec![b'x'; (1 << 20) - 5_000]);
+        let headers = request("a.example", "/").into_iter().chain([filling]).collect();
+        match worker.open_stream(connection).request_headers(headers, true) {
+            Outcome::Continue(_) => 200,
+            Outcome::Reply(reply) => reply.status,
+            Outcome::Failed(reason) => panic!("{reason}"),
+        }
+    };
+    assert_eq!(status(&few), 200);
+    assert!(worker.judge_connection(&many).allow);
+    assert_eq!(asked(&worker, &many, "a.example").0, 200, "where there is room");
+    assert_eq!(status(&many), 503);
+    assert_eq!((worker.restarts(), status(&few)), (0, 200));
+}
+
+/// With the common name `a`, and alternative names of that length.
+fn certificate_with_names(count: usize, length: usize) -> Vec<u8> {
+    let names: Vec<_> = (0..count).map(|number| format!("{number:0length$}")).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "a");
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+}
+
+/// What is remembered of each of these is 80 kB, and a VM has 64 MiB.
+#[test]
+fn what_is_remembered_is_bounded_in_bytes() {
+    let worker = started(ANYBODY);
+    let der = certificate_with_names(320, 250);
+    for number in 0..1_000 {
+        let verdict = worker.judge_connection(&with_tls(1, Some(&renumbered(&der, number))));
+        assert!(verdict.allow, "{number}: {}", verdict.decision);
+    }
+    assert_eq!(worker.restarts(), 0);
 }
