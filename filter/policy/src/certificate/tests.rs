@@ -268,8 +268,11 @@ fn validity_includes_both_ends() {
     }
 }
 
-/// What a whole parser reads from `der`: names of the subject, times and alternative names.
-fn by_a_whole_parser(der: &[u8]) -> Option<(Vec<u8>, i64, i64, Option<Vec<u8>>)> {
+/// Subject, times and alternative names.
+type Found = (Vec<u8>, i64, i64, Option<Vec<u8>>);
+
+/// What a whole parser reads.
+fn by_a_whole_parser(der: &[u8]) -> Option<Found> {
     use x509_parser::asn1_rs::oid;
     use x509_parser::certificate::X509CertificateParser;
     use x509_parser::nom::Parser as _;
