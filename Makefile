@@ -13,10 +13,10 @@ CARGO_DENY  := 0.20.2
 # Times one suite: $(call timed,NAME,COMMAND)
 timed = @start=$$SECONDS; $(2); echo "== $(1): $$((SECONDS - start)) s"
 
-.PHONY: help build wasm pki envoy clients demo test bench check fmt clippy deny audit clean tools
+.PHONY: help build wasm pki envoy clients demo test envoy-test bench check fmt clippy deny audit clean tools
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 build: wasm ## the release binary, target/release/peergate
 	@cargo build --release --locked -p peergate
@@ -42,6 +42,9 @@ demo: build envoy ## real clients, admitted and refused, by our host and by Envo
 test: build pki envoy clients ## all tests
 	$(call timed,unit,cargo test --release --locked -p peergate-policy -p peergate)
 	$(call timed,suites,cargo test --release --locked -p peergate-tests)
+
+envoy-test: build pki envoy ## of all tests, those with Envoy only
+	$(call timed,envoy,cargo test --release --locked -p peergate-tests --test envoy --test envoy_files --test mixed_envoy --test render --test render_istio)
 
 bench: build ## CPU per decision by number of rules, and whether the check of a token has a timing of its own
 	@cargo bench --locked -p peergate-tests --bench decision --profile release

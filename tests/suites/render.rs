@@ -360,6 +360,8 @@ fn arguments_that_make_no_sense_are_errors() {
         (&["--endpoint", "other"], "invalid value"),
         (&["--envoy-version", "1.35"], "1.36 or later"),
         (&["--upstream", "127.0.0.1:0"], "port 0"),
+        (&["--inbound", "localhost:4443"], "Envoy listens on IP addresses"),
+        (&["--admin", "localhost:9901"], "Envoy listens on IP addresses"),
         (&["--config", "host.json"], "cannot be used with"),
     ] {
         let refused = desk.render("envoy", arguments);

@@ -46,9 +46,9 @@ struct Envoy {
     /// Where Envoy's admin interface listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
     admin: Address,
-    /// The compiled filter, as Envoy will find it
-    #[arg(long, value_name = "WASM", default_value = "target/filter.wasm")]
-    filter: PathBuf,
+    /// The compiled filter, as Envoy will find it [default: that of the configuration, or target/filter.wasm]
+    #[arg(long, value_name = "WASM")]
+    filter: Option<PathBuf>,
     /// The server's certificate chain [default: that of the policy's `files`, or /etc/tls/tls.crt]
     #[arg(long, value_name = "PEM")]
     certificate: Option<PathBuf>,
@@ -158,7 +158,7 @@ impl Envoy {
         let proxy = Proxy {
             release: self.envoy_version,
             admin: self.admin,
-            filter: self.filter,
+            filter: self.filter.or(document.filter.clone()).unwrap_or_else(|| FILTER.into()),
             files: ServerFiles {
                 certificate: self.certificate,
                 private_key: self.private_key,
@@ -217,6 +217,9 @@ impl Listener {
         Ok(Document { admin: admin.map(|address| config::Admin { address }), ..document })
     }
 }
+
+/// Where `make wasm` puts it.
+const FILTER: &str = "target/filter.wasm";
 
 impl Written {
     fn format(self) -> Format {

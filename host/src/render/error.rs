@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf};
 use peergate_policy::{Endpoint, PolicyError};
 
 use super::envoy::Release;
+use crate::config::Address;
 use crate::files::{FileError, InlineError};
 
 /// Why nothing was rendered.
@@ -34,6 +35,8 @@ pub enum RenderError {
     Plugin(PolicyError),
     /// TCP where a filter is not shown the certificate of a connection.
     NoNetworkCertificate(Release),
+    /// A host name to listen on.
+    ListenerName(Address),
     /// Several files for what Envoy takes from one.
     SeveralRevocationLists(PathBuf),
     /// Cipher suites that Envoy cannot be restricted to.
@@ -62,6 +65,12 @@ impl fmt::Display for RenderError {
                 "Envoy {release} shows no certificate to a filter of TCP connections; use 1.37 or later, or \
                  `--protocol http`"
             ),
+            Self::ListenerName(address) => {
+                write!(
+                    formatter,
+                    "Envoy listens on IP addresses, and `{address}` is a name; write its address"
+                )
+            }
             Self::SeveralRevocationLists(path) => write!(
                 formatter,
                 "{}: `files.crls` has several files, and Envoy takes one; write all lists into one",

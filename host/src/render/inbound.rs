@@ -6,7 +6,7 @@ use peergate_policy::Endpoint as Kind;
 
 use super::envoy::{
     Bootstrap, Chain, Clients, Listener, Protocol, Release, Tls, TlsParameters, Upstream, http_log_format,
-    tcp_log_format,
+    is_literal, tcp_log_format,
 };
 use super::{Authentication, Plugin, RenderError, ServerFiles};
 use crate::config::{self, Address, Document, Endpoint, Inbound, UpstreamProtocol};
@@ -31,6 +31,10 @@ pub struct Proxy {
 /// # Errors
 /// A policy cannot be used, or asks for what Envoy cannot do.
 pub fn envoy_bootstrap(document: &Document, proxy: &Proxy) -> Result<Bootstrap, RenderError> {
+    let mut addresses = document.inbound.iter().map(|inbound| &inbound.address).chain([&proxy.admin]);
+    if let Some(name) = addresses.find(|address| !is_literal(address)) {
+        return Err(RenderError::ListenerName(name.clone()));
+    }
     let listeners = document.inbound.iter().enumerate();
     let listeners =
         listeners.map(|(index, inbound)| listener(index, inbound, proxy)).collect::<Result<_, _>>()?;

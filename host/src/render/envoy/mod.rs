@@ -17,6 +17,7 @@ pub use listener::{Chain, Listener, http_log_format, tcp_log_format};
 pub use release::{Identity, Release, ReleaseError};
 pub use tls::{Clients, Tls, TlsParameters};
 pub use upstream::Upstream;
+pub(super) use upstream::is_literal;
 
 use crate::config::Address;
 

@@ -54,7 +54,8 @@ pub(super) fn address(address: &Address) -> Value {
     }
 }
 
-fn is_literal(address: &Address) -> bool {
+/// Whether Envoy can listen there: it looks up names of upstreams only.
+pub(in crate::render) fn is_literal(address: &Address) -> bool {
     match address {
         Address::Unix(_) => true,
         Address::Tcp(text) => split(text).0.parse::<IpAddr>().is_ok(),
@@ -65,4 +66,31 @@ fn is_literal(address: &Address) -> bool {
 fn split(text: &str) -> (&str, u16) {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, "0"));
     (host.trim_start_matches('[').trim_end_matches(']'), port.parse().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_of_envoys_kinds() {
+        let socket = |host: &str, port: u16| json!({"socket_address": {"address": host, "port_value": port}});
+        for (text, expected, kind) in [
+            ("127.0.0.1:80", socket("127.0.0.1", 80), "STATIC"),
+            ("[::1]:8080", socket("::1", 8080), "STATIC"),
+            ("vespa.example:19100", socket("vespa.example", 19100), "STRICT_DNS"),
+            ("unix:/run/x.sock", json!({"pipe": {"path": "/run/x.sock"}}), "STATIC"),
+        ] {
+            let upstream = Upstream {
+                name: "service".to_owned(),
+                address: text.parse().expect("an address"),
+                http2: true,
+            };
+            let cluster = upstream.cluster(Protocol::Http);
+            let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
+            assert_eq!(cluster.pointer(endpoint), Some(&expected), "{text}");
+            assert_eq!(cluster["type"], kind, "{text}");
+            assert!(cluster.to_string().contains("http2_protocol_options"), "{text}");
+        }
+    }
 }
