@@ -13,7 +13,11 @@ CARGO_DENY  := 0.20.2
 # Times one suite: $(call timed,NAME,COMMAND)
 timed = @start=$$SECONDS; $(2); echo "== $(1): $$((SECONDS - start)) s"
 
-.PHONY: help build wasm pki envoy clients demo test envoy-test bench check fmt clippy deny audit clean tools
+# Filters as other people write them, for the suites.
+FOREIGN     := $(addprefix -p filter-,$(notdir $(wildcard tests/filters/*)))
+FOREIGN_FOR := --profile wasm --target wasm32-wasip1
+
+.PHONY: help build wasm filters pki envoy clients demo test envoy-test bench check fmt clippy deny audit clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -27,6 +31,9 @@ wasm: tools ## the filter, target/filter.wasm
 	@size=$$(stat -c %s $(FILTER)); echo "$(FILTER): $$size bytes"; \
 	  [ $$size -le $(FILTER_MAX) ] || { echo "larger than $(FILTER_MAX) bytes"; exit 1; }
 
+filters: tools ## the suites' own filters, target/wasm32-wasip1/wasm
+	@cargo build --quiet --locked $(FOREIGN_FOR) $(FOREIGN)
+
 pki: build ## a development PKI, target/pki
 	@target/release/peergate pki --out target/pki
 
@@ -39,7 +46,7 @@ clients: tools ## Vespa's own clients and Node from PyPI, target/venv-clients
 demo: build envoy ## real clients, admitted and refused, by our host and by Envoy
 	@target/release/peergate demo --out target/demo --envoy target/envoy/1.40.0/envoy --filter $(FILTER) $(DEMO_FLAGS)
 
-test: build pki envoy clients ## all tests
+test: build filters pki envoy clients ## all tests
 	$(call timed,unit,cargo test --release --locked -p peergate-policy -p peergate)
 	$(call timed,suites,cargo test --release --locked -p peergate-tests)
 
@@ -58,6 +65,7 @@ fmt: tools
 clippy: wasm
 	$(call timed,clippy,cargo clippy --release --locked --all-targets -- -D warnings)
 	$(call timed,clippy of the filter,cargo clippy --locked -p peergate-plugin --target $(WASM_TARGET) --profile wasm -- -D warnings)
+	$(call timed,clippy of the suites' filters,cargo clippy --locked $(FOREIGN_FOR) $(FOREIGN) -- -D warnings)
 
 deny: target/tools/bin/cargo-deny ## bans, licences and sources of dependencies
 	$(call timed,deny,target/tools/bin/cargo-deny --locked check bans licenses sources)

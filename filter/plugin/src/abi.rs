@@ -65,6 +65,11 @@ const REFUSED: u32 = 0;
 #[unsafe(no_mangle)]
 extern "C" fn proxy_abi_version_0_2_1() {}
 
+/// Says to our own host that this module is a network filter and an HTTP filter, for its roots `peergate_l4` and
+/// `peergate_http`. Callbacks alone do not say it: most SDKs export them all. Other proxies are told by configuration.
+#[unsafe(no_mangle)]
+extern "C" fn peergate_filters_connections_and_requests() {}
+
 /// Called once before anything else.
 #[unsafe(no_mangle)]
 extern "C" fn _initialize() {

@@ -1,6 +1,6 @@
 //! The shape of the file.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use peergate_policy::Endpoint as Kind;
@@ -24,6 +24,17 @@ pub struct Document {
     pub workers: Option<u16>,
     /// A filter in place of the built-in one; relative to this file
     pub filter: Option<PathBuf>,
+    /// Services the filter may call, by the name it calls them by; the built-in one calls none
+    #[serde(default)]
+    pub clusters: BTreeMap<String, Cluster>,
+}
+
+/// A service the filter may call. It speaks HTTP/1.1.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Cluster {
+    /// HOST:PORT
+    pub address: Address,
 }
 
 /// A port that clients connect to with TLS.
@@ -146,7 +157,7 @@ impl Document {
     /// # Errors
     /// What cannot work, in words.
     pub fn of(inbound: Inbound, workers: Option<u16>, filter: Option<PathBuf>) -> Result<Self, String> {
-        let document = Self { inbound: vec![inbound], admin: None, workers, filter };
+        let document = Self { inbound: vec![inbound], workers, filter, ..Self::default() };
         document.check().map_err(|(_, message)| message)?;
         Ok(document)
     }
@@ -158,6 +169,12 @@ impl Document {
         }
         if self.workers.is_some_and(|workers| !(1..=1024).contains(&workers)) {
             return Err(("/workers".to_owned(), "expected 1 to 1024".to_owned()));
+        }
+        for (name, cluster) in &self.clusters {
+            if !matches!(cluster.address, Address::Tcp(_)) || !cluster.address.is_target() {
+                let place = format!("/clusters/{}/address", name.replace('~', "~0").replace('/', "~1"));
+                return Err((place, "a filter calls HOST:PORT; other addresses cannot be called".to_owned()));
+            }
         }
         let (mut addresses, mut names) = (HashSet::new(), HashSet::new());
         for (index, inbound) in self.inbound.iter().enumerate() {

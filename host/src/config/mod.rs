@@ -5,7 +5,9 @@ mod document;
 mod error;
 
 pub use address::{Address, AddressError};
-pub use document::{Admin, Document, Endpoint, Inbound, Protocol, Upstream, UpstreamProtocol, schema};
+pub use document::{
+    Admin, Cluster, Document, Endpoint, Inbound, Protocol, Upstream, UpstreamProtocol, schema,
+};
 pub use error::ConfigError;
 
 #[cfg(test)]

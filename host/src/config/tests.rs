@@ -72,6 +72,15 @@ fn one_of_several_endpoints_without_names_is_an_error() {
 }
 
 #[test]
+fn a_cluster_that_cannot_be_called_is_an_error() {
+    for address in ["unix:/run/auth.sock", "127.0.0.1:0"] {
+        let clusters = format!(r#""clusters": {{"auth": {{"address": "{address}"}}}}, "inbound""#);
+        let error = parse(&TWO.replacen("\"inbound\"", &clusters, 1)).expect_err(address).to_string();
+        assert!(error.contains("`clusters.auth.address`: a filter calls HOST:PORT"), "{error}");
+    }
+}
+
+#[test]
 fn addresses() {
     for (text, good) in [
         ("127.0.0.1:80", true),
@@ -93,7 +102,16 @@ fn addresses() {
 #[test]
 fn the_schema_has_every_key() {
     let schema = schema().to_string();
-    for key in ["inbound", "deprecated-names", "h2c", "token", "workers", "filter", "additionalProperties"] {
+    for key in [
+        "inbound",
+        "deprecated-names",
+        "h2c",
+        "token",
+        "workers",
+        "filter",
+        "clusters",
+        "additionalProperties",
+    ] {
         assert!(schema.contains(&format!("\"{key}\"")), "{key}: {schema}");
     }
 }

@@ -1,6 +1,5 @@
-//! Bodies that pass through: frame by frame as the other side takes them, trailers by way of the filter.
+//! Bodies that pass through: frame by frame as the other side takes them, and by way of the filter where it looks at them.
 
-use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
@@ -10,47 +9,63 @@ use std::task::{Context, Poll, ready};
 use http::HeaderMap;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::task::spawn_local;
 
 use super::activity::InFlight;
+use super::pump::Pump;
 use super::{headers, hop};
-use crate::wasm::{Outcome, Stream};
+use crate::wasm::{Direction, Outcome, Stream};
 
 /// The filter's context of one request, shared by its two bodies.
-pub(super) type SharedStream = Rc<RefCell<Stream>>;
+pub(super) type SharedStream = Rc<Stream>;
+
+/// What a body that breaks off breaks off with.
+pub(super) type BodyError = Box<dyn Error + Send + Sync>;
 
 /// A body one side sends and the other is forwarded.
 #[derive(Debug)]
 pub(super) struct Filtered {
-    body: Incoming,
+    source: Source,
     stream: SharedStream,
     direction: Direction,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    Request,
-    Response,
+#[derive(Debug)]
+enum Source {
+    /// Untouched but for trailers, on which the filter decides at once.
+    Direct(Incoming),
+    /// By way of a task that shows everything to the filter and waits where it pauses.
+    Pumped(Receiver<Result<Frame<Bytes>, BodyError>>),
 }
 
 impl Filtered {
     pub(super) fn request(body: Incoming, stream: SharedStream) -> Self {
-        Self { body, stream, direction: Direction::Request }
+        Self::new(body, stream, Direction::Request)
     }
 
     pub(super) fn response(body: Incoming, stream: SharedStream) -> Self {
-        Self { body, stream, direction: Direction::Response }
+        Self::new(body, stream, Direction::Response)
+    }
+
+    fn new(body: Incoming, stream: SharedStream, direction: Direction) -> Self {
+        let direct = body.is_end_stream() || !(stream.reads_body(direction) || stream.has_events());
+        let source = if direct {
+            Source::Direct(body)
+        } else {
+            // One frame ahead: what the other side does not take, the sender is not asked for.
+            let (frames, receiver) = channel(1);
+            spawn_local(Pump::new(body, Rc::clone(&stream), direction, frames).run());
+            Source::Pumped(receiver)
+        };
+        Self { source, stream, direction }
     }
 
     /// Half a message has gone already, so a filter that refuses trailers can only break the message off.
     fn judge(&self, mut trailers: HeaderMap) -> Result<HeaderMap, TrailersError> {
         hop::strip_known(&mut trailers);
         let pairs = headers::trailers_to_pairs(&trailers);
-        let mut stream = self.stream.try_borrow_mut().map_err(|_| TrailersError)?;
-        let outcome = match self.direction {
-            Direction::Request => stream.request_trailers(pairs),
-            Direction::Response => stream.response_trailers(pairs),
-        };
-        match outcome {
+        match self.stream.trailers_at_once(self.direction, pairs) {
             Outcome::Continue(pairs) => headers::plain_from_pairs(pairs).map_err(|_| TrailersError),
             Outcome::Reply(_) | Outcome::Failed(_) => Err(TrailersError),
         }
@@ -59,13 +74,17 @@ impl Filtered {
 
 impl Body for Filtered {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)?) else {
+        let body = match &mut self.source {
+            Source::Direct(body) => body,
+            Source::Pumped(frames) => return frames.poll_recv(context),
+        };
+        let Some(frame) = ready!(Pin::new(body).poll_frame(context)?) else {
             return Poll::Ready(None);
         };
         Poll::Ready(Some(match frame.into_trailers() {
@@ -75,11 +94,18 @@ impl Body for Filtered {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.source {
+            Source::Direct(body) => body.is_end_stream(),
+            Source::Pumped(_) => false,
+        }
     }
 
+    /// How much the filter leaves of a body is not known before.
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.source {
+            Source::Direct(body) => body.size_hint(),
+            Source::Pumped(_) => SizeHint::default(),
+        }
     }
 }
 
@@ -113,7 +139,7 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

@@ -1,14 +1,13 @@
 //! One request: judged, forwarded, answered.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -20,7 +19,7 @@ use super::roster::Member;
 use super::upstream::Upstream;
 use super::{hop, limits, request};
 use crate::audit::{Asked, Audit};
-use crate::wasm::Outcome;
+use crate::wasm::{BodyOutcome, Direction, HeaderPairs, Interruption, Outcome, PAUSED_TOO_LONG, Stream};
 
 /// What the requests of one connection share.
 #[derive(Debug)]
@@ -47,20 +46,21 @@ impl Exchange {
         let in_flight = self.activity.request();
         let (parts, body) = request.into_parts();
         let drainable = !parts.headers.contains_key(EXPECT);
-        let response = match self.judge(parts, body.is_end_stream()) {
+        let response = match self.judge(parts, body.is_end_stream()).await {
             Ok(judged) => self.forward(judged, body).await,
             Err(reply) => {
                 if drainable {
                     discard(body);
                 }
-                (*reply).map(|body| Either::Right(Full::new(body)))
+                whole(reply)
             }
         };
         Ok(response.map(|body| ResponseBody::new(body, in_flight)))
     }
 
-    /// Asks the filter. Until it said "continue", nothing of the request leaves this function but a reply.
-    fn judge(&self, parts: Parts, end_of_stream: bool) -> Result<Judged, Reply> {
+    /// Asks the filter, and waits while it pauses. Until it said "continue", nothing of the request leaves this function but
+    /// a reply.
+    async fn judge(&self, parts: Parts, end_of_stream: bool) -> Result<Judged, Reply> {
         let dialect = Dialect::of(&parts.headers);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let head = request::head(parts).map_err(|bad| {
@@ -69,39 +69,49 @@ impl Exchange {
             dialect.error(bad.status())
         })?;
         let length = head.headers.get(CONTENT_LENGTH).cloned();
-        let mut stream = self.member.endpoint().worker.open_stream(&self.member.connection);
-        let outcome = stream.request_headers(head.to_pairs(), end_of_stream);
+        let stream = self.member.endpoint().worker.open_stream(&self.member.connection);
+        let outcome = stream.head(Direction::Request, head.to_pairs(), end_of_stream).await;
         let judged = match outcome {
-            Outcome::Continue(pairs) => RequestHead::from_pairs(pairs, length).map_err(|error| {
-                self.audit.fault(self.member.connection.source, &error);
-                dialect.error(StatusCode::SERVICE_UNAVAILABLE)
-            }),
-            Outcome::Reply(reply) => Err(dialect.local(reply)),
-            Outcome::Failed(reason) => {
-                self.audit.fault(self.member.connection.source, &reason);
-                Err(dialect.error(StatusCode::SERVICE_UNAVAILABLE))
+            Outcome::Continue(pairs) => {
+                let length = if stream.reads_body(Direction::Request) { length_of(&pairs) } else { length };
+                RequestHead::from_pairs(pairs, length).map_err(|error| {
+                    self.audit.fault(self.member.connection.source, &error);
+                    dialect.error(StatusCode::SERVICE_UNAVAILABLE)
+                })
             }
+            Outcome::Reply(reply) => Err(self.local(&stream, dialect, dialect.local(reply)).await),
+            Outcome::Failed(reason) => Err(self.failed(dialect, reason)),
         };
         let asked = Asked { method: head.method.as_str(), path: head.path.path() };
         let status = judged.as_ref().err().map(|reply| reply.status());
         self.audit.request(self.member.connection.source, asked, status, stream.decision());
-        Ok(Judged { head: judged?, stream: Rc::new(RefCell::new(stream)), dialect })
+        Ok(Judged { head: judged?, stream: Rc::new(stream), dialect })
     }
 
     async fn forward(&self, judged: Judged, body: Incoming) -> Response<Answer> {
         let Judged { head, stream, dialect } = judged;
         let body = Filtered::request(body, Rc::clone(&stream));
-        let reply = match self.upstream.send(head, body).await {
+        let sent = tokio::select! {
+            sent = self.upstream.send(head, body) => sent,
+            why = stream.interrupted(), if may_be_interrupted(&stream) => {
+                return whole(self.early(&stream, dialect, why).await);
+            }
+        };
+        let reply = match sent {
             // The upgrade was not forwarded, so nobody asked for another protocol.
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 self.audit.upstream(self.member.connection.source, &"switched protocols unasked");
                 dialect.error(StatusCode::BAD_GATEWAY)
             }
-            Ok(response) => match self.judge_response(response, stream, dialect) {
+            Ok(response) => match self.judge_response(response, Rc::clone(&stream), dialect).await {
                 Ok(response) => return response.map(Either::Left),
-                Err(reply) => reply,
+                Err(Refused::Judged(reply)) => return whole(reply),
+                Err(Refused::Unseen(reply)) => reply,
             },
             Err(error) if error.is_of_body() => {
+                if let Some(why) = stream.interruption() {
+                    return whole(self.early(&stream, dialect, why).await);
+                }
                 self.audit.protocol(self.member.connection.source, &error);
                 dialect.error(StatusCode::BAD_REQUEST)
             }
@@ -110,43 +120,145 @@ impl Exchange {
                 dialect.error(StatusCode::BAD_GATEWAY)
             }
         };
-        (*reply).map(|body| Either::Right(Full::new(body)))
+        whole(self.local(&stream, dialect, reply).await)
     }
 
-    fn judge_response(
+    /// The answer to a request that the filter ended while its body, or the upstream's answer, was on the way.
+    async fn early(&self, stream: &Stream, dialect: Dialect, why: Interruption) -> Reply {
+        match why {
+            Ok(reply) => self.local(stream, dialect, dialect.local(reply)).await,
+            Err(reason) => self.failed(dialect, reason),
+        }
+    }
+
+    async fn judge_response(
         &self,
         response: Response<Incoming>,
         stream: SharedStream,
         dialect: Dialect,
-    ) -> Result<Response<Filtered>, Reply> {
+    ) -> Result<Response<Filtered>, Refused> {
         let (mut parts, body) = response.into_parts();
         if !request::is_framed_once(&parts.headers) {
             self.audit.upstream(
                 self.member.connection.source,
                 &"two lengths, or a transfer coding besides chunked",
             );
-            return Err(dialect.error(StatusCode::BAD_GATEWAY));
+            return Err(Refused::Unseen(dialect.error(StatusCode::BAD_GATEWAY)));
         }
         hop::strip(&mut parts.headers);
         let length = parts.headers.get(CONTENT_LENGTH).cloned();
         let pairs = headers::response_to_pairs(parts.status, &parts.headers);
-        let outcome = stream.borrow_mut().response_headers(pairs, body.is_end_stream());
-        let (status, headers): (StatusCode, HeaderMap) = match outcome {
-            Outcome::Continue(pairs) => headers::response_from_pairs(pairs, length).map_err(|error| {
-                self.audit.fault(self.member.connection.source, &error);
-                dialect.error(StatusCode::SERVICE_UNAVAILABLE)
-            })?,
-            Outcome::Reply(reply) => return Err(dialect.local(reply)),
-            Outcome::Failed(reason) => {
-                self.audit.fault(self.member.connection.source, &reason);
-                return Err(dialect.error(StatusCode::SERVICE_UNAVAILABLE));
-            }
+        let ends = body.is_end_stream();
+        let pairs = match stream.head(Direction::Response, pairs, ends).await {
+            Outcome::Continue(pairs) => pairs,
+            // As in Envoy, a reply in the place of a response is not shown to the filter again.
+            Outcome::Reply(reply) => return Err(Refused::Judged(noted(&stream, dialect.local(reply)))),
+            Outcome::Failed(reason) => return Err(Refused::Judged(self.failed(dialect, reason))),
         };
+        let rewritten = !ends && stream.reads_body(Direction::Response);
+        let length = if rewritten { length_of(&pairs) } else { length };
+        let (status, headers) = headers::response_from_pairs(pairs, length).map_err(|error| {
+            self.audit.fault(self.member.connection.source, &error);
+            Refused::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE))
+        })?;
         let mut response = Response::new(Filtered::response(body, stream));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
     }
+
+    /// A reply of ours or of the filter, by way of the filter's callbacks for responses: as in Envoy they see these too.
+    async fn local(&self, stream: &Stream, dialect: Dialect, reply: Reply) -> Reply {
+        if !stream.reads_responses() {
+            return reply;
+        }
+        let (mut parts, body) = reply.into_parts();
+        if !body.is_empty() {
+            parts.headers.insert(CONTENT_LENGTH, body.len().into());
+        }
+        let pairs = headers::response_to_pairs(parts.status, &parts.headers);
+        let pairs = match stream.head(Direction::Response, pairs, body.is_empty()).await {
+            Outcome::Continue(pairs) => pairs,
+            Outcome::Reply(reply) => return noted(stream, dialect.local(reply)),
+            Outcome::Failed(reason) => return self.failed(dialect, reason),
+        };
+        let body = match through(stream, body).await {
+            Ok(body) => body,
+            Err(reason) => return self.failed(dialect, reason),
+        };
+        match headers::response_from_pairs(pairs, None) {
+            Ok((status, headers)) => {
+                let mut reply = Box::new(Response::new(body));
+                *reply.status_mut() = status;
+                *reply.headers_mut() = headers;
+                reply
+            }
+            Err(error) => {
+                self.audit.fault(self.member.connection.source, &error);
+                dialect.error(StatusCode::SERVICE_UNAVAILABLE)
+            }
+        }
+    }
+
+    fn failed(&self, dialect: Dialect, reason: &'static str) -> Reply {
+        self.audit.fault(self.member.connection.source, &reason);
+        dialect.error(match reason {
+            // As Envoy when a stream times out.
+            PAUSED_TOO_LONG => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        })
+    }
+}
+
+/// Why an upstream's response does not go to the client, with what goes there instead.
+enum Refused {
+    /// The filter saw the response.
+    Judged(Reply),
+    /// It did not.
+    Unseen(Reply),
+}
+
+/// A reply that the filter's callbacks do not see, but its log does.
+fn noted(stream: &Stream, reply: Reply) -> Reply {
+    stream.note_response(headers::response_to_pairs(reply.status(), reply.headers()));
+    reply
+}
+
+/// The body of a reply as the filter leaves it.
+async fn through(stream: &Stream, body: Bytes) -> Result<Bytes, &'static str> {
+    if body.is_empty() || !stream.reads_body(Direction::Response) {
+        return Ok(body);
+    }
+    let outcome = match stream.body(Direction::Response, &body, true) {
+        BodyOutcome::Held => stream.held_body(Direction::Response).await,
+        outcome => outcome,
+    };
+    match outcome {
+        BodyOutcome::Continue(bytes) => Ok(bytes.into()),
+        BodyOutcome::Failed(reason) => Err(reason),
+        BodyOutcome::Reply(_) | BodyOutcome::TooLarge | BodyOutcome::Held => Err("filter-reply"),
+    }
+}
+
+/// Whether anything but the upstream can end the exchange.
+fn may_be_interrupted(stream: &Stream) -> bool {
+    stream.has_events() || stream.reads_body(Direction::Request)
+}
+
+/// What a filter that may change a body says about its length: one number, or nothing.
+fn length_of(pairs: &HeaderPairs) -> Option<HeaderValue> {
+    let mut lengths = pairs.iter().filter(|(name, _)| name == CONTENT_LENGTH.as_str().as_bytes());
+    match (lengths.next(), lengths.next()) {
+        (Some((_, length)), None) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
+            HeaderValue::from_bytes(length).ok()
+        }
+        _ => None,
+    }
+}
+
+#[expect(clippy::boxed_local, reason = "replies are boxed, so that a failure is no larger than a success")]
+fn whole(reply: Reply) -> Response<Answer> {
+    (*reply).map(|body| Either::Right(Full::new(body)))
 }
 
 /// Reads the body of a refused request to its end, within bounds: the client is still writing, and closing under it

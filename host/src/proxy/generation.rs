@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::listener::Sockets;
 use crate::config::{Address, Protocol, Upstream};
 use crate::tls::Terms;
-use crate::wasm::Filter;
+use crate::wasm::{Clusters, Filter};
 
 /// One generation of all there is to know, shared by all workers.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct Endpoint {
     pub filter: Filter,
     /// The plugin configuration for its VMs.
     pub configuration: Arc<str>,
+    /// Services the filter may call.
+    pub clusters: Arc<Clusters>,
 }
 
 impl Listener {

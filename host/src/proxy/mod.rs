@@ -11,6 +11,7 @@ mod http;
 pub mod limits;
 mod listener;
 mod port;
+mod pump;
 mod reply;
 mod request;
 mod review;

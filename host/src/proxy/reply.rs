@@ -54,7 +54,15 @@ impl Dialect {
 
     fn reply(self, status: StatusCode, mut headers: HeaderMap, body: Vec<u8>, grpc: Option<u32>) -> Reply {
         let (status, body) = match self {
-            Self::Plain => (status, body),
+            Self::Plain => {
+                // As Envoy's local replies.
+                if body.is_empty() {
+                    headers.remove(CONTENT_TYPE);
+                } else if !headers.contains_key(CONTENT_TYPE) {
+                    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+                }
+                (status, body)
+            }
             Self::Grpc => {
                 let code = grpc.unwrap_or_else(|| grpc_status(status));
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

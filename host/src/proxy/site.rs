@@ -7,7 +7,7 @@ use super::generation::{self, Listener};
 use super::upstream::Upstream;
 use crate::config::Protocol;
 use crate::tls::Terms;
-use crate::wasm::{Filter, StartError, Worker};
+use crate::wasm::{Clock, Clusters, Filter, StartError, Worker};
 
 /// One generation of one listener in one worker.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(super) struct Endpoint {
     pub(super) worker: Rc<Worker>,
     filter: Filter,
     configuration: Arc<str>,
+    clusters: Arc<Clusters>,
 }
 
 impl Site {
@@ -89,13 +90,19 @@ impl Endpoint {
         endpoint: &generation::Endpoint,
         mut known: impl Iterator<Item = &'a Rc<Self>>,
     ) -> Result<Self, StartError> {
-        let generation::Endpoint { names, terms, filter, configuration, .. } = endpoint.clone();
-        let same = known.find(|it| it.filter.is(&filter) && it.configuration == configuration);
+        let generation::Endpoint { names, terms, filter, configuration, clusters, .. } = endpoint.clone();
+        let same = known
+            .find(|it| it.filter.is(&filter) && it.configuration == configuration && it.clusters == clusters);
         let worker = match same {
             Some(known) => Rc::clone(&known.worker),
-            None => Rc::new(Worker::start(&filter, &configuration)?),
+            None => {
+                let worker = Worker::start_with(&filter, &configuration, Clock::System, (*clusters).clone())?;
+                let worker = Rc::new(worker);
+                worker.attend();
+                worker
+            }
         };
-        Ok(Self { names, terms, worker, filter, configuration })
+        Ok(Self { names, terms, worker, filter, configuration, clusters })
     }
 }
 
@@ -134,6 +141,7 @@ pub(super) mod testing {
             terms: terms.expect("a configuration"),
             filter: filter.clone(),
             configuration: configuration.into(),
+            clusters: Arc::default(),
         }
     }
 

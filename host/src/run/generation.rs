@@ -12,7 +12,7 @@ use super::{RunError, Source};
 use crate::config::{self, Address, Document, Protocol};
 use crate::files::{self, Audience};
 use crate::proxy::{ALPN, Endpoint, Generation, Listener, Sockets};
-use crate::wasm::{Filter, Worker};
+use crate::wasm::{Clock, Clusters, Filter, Worker};
 
 /// Makes generations, one after the other. What may not change with a generation, and what is dear, it keeps.
 #[derive(Debug)]
@@ -43,9 +43,10 @@ impl Loader {
         let document = self.source.read()?;
         let filter = self.filter(document.filter.as_deref())?;
         let modes = Modes::from_environment().map_err(RunError::Mode)?;
+        let judge = Judge { filter, modes, clusters: clusters(&document) };
         let mut endpoints = Vec::new();
         for inbound in &document.inbound {
-            let loaded = inbound.endpoints.iter().map(|it| endpoint(inbound, it, &filter, &modes));
+            let loaded = inbound.endpoints.iter().map(|it| endpoint(inbound, it, &judge));
             endpoints.push(loaded.collect::<Result<Vec<_>, _>>()?);
         }
         let workers = document.workers.unwrap_or_else(cores);
@@ -106,11 +107,22 @@ fn cores() -> u16 {
     std::thread::available_parallelism().ok().and_then(|cores| cores.get().try_into().ok()).unwrap_or(1)
 }
 
+/// What all endpoints of a generation have in common.
+struct Judge {
+    filter: Filter,
+    modes: Modes,
+    clusters: Arc<Clusters>,
+}
+
+fn clusters(document: &Document) -> Arc<Clusters> {
+    let address = |(name, cluster): (&String, &config::Cluster)| (name.clone(), cluster.address.to_string());
+    Arc::new(document.clusters.iter().map(address).collect())
+}
+
 fn endpoint(
     inbound: &config::Inbound,
     endpoint: &config::Endpoint,
-    filter: &Filter,
-    modes: &Modes,
+    Judge { filter, modes, clusters }: &Judge,
 ) -> Result<Endpoint, RunError> {
     let path = match &endpoint.policy {
         Some(path) => path.clone(),
@@ -124,6 +136,10 @@ fn endpoint(
     };
     let terms = document.terms(alpn)?;
     check_guards(filter, endpoint.kind, inbound.protocol)?;
+    let filter = match inbound.protocol {
+        Protocol::Http => filter.clone(),
+        Protocol::Tcp => filter.clone().for_connections(),
+    };
     // With one endpoint on a port any name will do, and no authority rule applies.
     let has_others = inbound.endpoints.len() > 1;
     let (names, deprecated): (&[_], &[_]) =
@@ -132,10 +148,12 @@ fn endpoint(
         warn!("the names of the only endpoint on {} are not asked for", inbound.address);
     }
     let configuration = document.configuration(names, deprecated, modes)?;
-    Worker::start(filter, &configuration).map_err(RunError::Start)?;
+    let called = (**clusters).clone();
+    Worker::start_with(&filter, &configuration, Clock::System, called).map_err(RunError::Start)?;
     document.warn(&terms);
     let names = endpoint.all_names().map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect();
-    Ok(Endpoint { kind: endpoint.kind, names, terms, filter: filter.clone(), configuration })
+    let clusters = Arc::clone(clusters);
+    Ok(Endpoint { kind: endpoint.kind, names, terms, filter, configuration, clusters })
 }
 
 /// Vespa's variable; an empty value is no value, as in Vespa.
@@ -179,9 +197,10 @@ pub fn check_configuration(path: &Path) -> Result<Document, RunError> {
     let mut loader = Loader::new(Source::File(path.to_owned()));
     let document = loader.source.read()?;
     let filter = loader.filter(document.filter.as_deref())?;
+    let judge = Judge { filter, modes: Modes::default(), clusters: clusters(&document) };
     for inbound in &document.inbound {
         for it in &inbound.endpoints {
-            endpoint(inbound, it, &filter, &Modes::default())?;
+            endpoint(inbound, it, &judge)?;
         }
     }
     Ok(document)

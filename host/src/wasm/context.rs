@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::connection::Connection;
 use super::headers::HeaderMap;
+use super::signal::Signal;
 use super::stored::Stored;
 use super::verdict::LocalReply;
 
@@ -18,7 +19,7 @@ pub(super) enum MapType {
 }
 
 impl MapType {
-    /// Maps of gRPC and HTTP calls, which this host does not make, are never there.
+    /// The maps of calls are not a stream's; [`super::callout`] has them.
     pub(super) fn from_abi(number: u32) -> Option<Self> {
         Some(match number {
             0 => Self::RequestHeaders,
@@ -28,9 +29,53 @@ impl MapType {
             _ => return None,
         })
     }
+
+    pub(super) fn side(self) -> Side {
+        match self {
+            Self::RequestHeaders | Self::RequestTrailers => Side::Request,
+            Self::ResponseHeaders | Self::ResponseTrailers => Side::Response,
+        }
+    }
 }
 
-/// The two root contexts of every VM, and which kind of context they make.
+/// One direction of an HTTP exchange, numbered as the ABI's stream and buffer types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Request = 0,
+    Response = 1,
+}
+
+impl Side {
+    pub(super) fn from_abi(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Request),
+            1 => Some(Self::Response),
+            _ => None,
+        }
+    }
+
+    pub(super) fn trailers(self) -> MapType {
+        match self {
+            Self::Request => MapType::RequestTrailers,
+            Self::Response => MapType::ResponseTrailers,
+        }
+    }
+}
+
+/// How one direction of an exchange stands.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// The filter said "go on" (`proxy_continue_stream`) since the last callback of this direction began.
+    pub(super) resumed: bool,
+    /// The bytes the filter may look at: the last chunk, behind all that was held back before.
+    pub(super) body: Vec<u8>,
+    /// Whether it may: during a body's callback, and while it holds the body back.
+    pub(super) body_shown: bool,
+    /// The chunk shown is the last one and no trailers follow, so the filter may add some.
+    pub(super) ends: bool,
+}
+
+/// The root contexts of a VM, and which kind of context they make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Root {
     /// Answers as a network filter.
@@ -40,8 +85,6 @@ pub(super) enum Root {
 }
 
 impl Root {
-    pub(super) const ALL: [Self; 2] = [Self::Network, Self::Http];
-
     /// The root's own context id.
     pub(super) fn id(self) -> u32 {
         match self {
@@ -50,7 +93,7 @@ impl Root {
         }
     }
 
-    /// `plugin_root_id`.
+    /// The name under which a filter that is both learns which root this is.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Network => "peergate_l4",
@@ -65,13 +108,18 @@ pub(super) struct Context {
     pub(super) root: Root,
     /// `None` for the root contexts themselves.
     pub(super) connection: Option<Rc<Connection>>,
+    /// Every map the filter has seen: properties and `proxy_on_log` read them to the end.
     pub(super) maps: [Option<HeaderMap>; 4],
+    /// Which of them it may read and change now: during their callback, and while it pauses there.
+    pub(super) shown: [bool; 4],
+    pub(super) flows: [Flow; 2],
     pub(super) stored: Stored,
     pub(super) reply: Option<LocalReply>,
     pub(super) closed: bool,
-    pub(super) resumed: bool,
     /// The exchange is over and `proxy_on_log` runs: maps that never came are empty instead of an error.
     pub(super) logging: bool,
+    /// Rung when something about this context changes outside of its own callbacks, and when it ends.
+    pub(super) signal: Option<Signal>,
 }
 
 impl Context {
@@ -80,11 +128,13 @@ impl Context {
             root,
             connection,
             maps: [const { None }; 4],
+            shown: [false; 4],
+            flows: Default::default(),
             stored: Stored::default(),
             reply: None,
             closed: false,
-            resumed: false,
             logging: false,
+            signal: None,
         }
     }
 
@@ -95,6 +145,37 @@ impl Context {
 
     pub(super) fn map(&self, kind: MapType) -> Option<&HeaderMap> {
         self.maps[kind as usize].as_ref()
+    }
+
+    /// A map as the filter may see it now.
+    pub(super) fn shown_map(&self, kind: MapType) -> Option<&HeaderMap> {
+        (self.logging || self.shown[kind as usize]).then(|| self.map(kind)).flatten()
+    }
+
+    pub(super) fn flow(&mut self, side: Side) -> &mut Flow {
+        &mut self.flows[side as usize]
+    }
+
+    /// `proxy_continue_stream`. As in Envoy, whichever direction goes on, the request is out of the filter's hands.
+    pub(super) fn resume(&mut self, side: Side) {
+        self.flow(side).resumed = true;
+        self.shown[MapType::RequestHeaders as usize] = false;
+        self.shown[MapType::RequestTrailers as usize] = false;
+        self.flow(Side::Request).body_shown = false;
+        self.ring();
+    }
+
+    /// `proxy_close_stream`.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.ring();
+    }
+
+    /// Wakes whoever waits for this context.
+    pub(super) fn ring(&self) {
+        if let Some(signal) = &self.signal {
+            signal.ring();
+        }
     }
 }
 
@@ -108,9 +189,9 @@ pub(super) struct Contexts {
 
 impl Contexts {
     /// The root contexts alone.
-    pub(super) fn new() -> Self {
-        let all = Root::ALL.map(|root| (root.id(), Context::new(root, None))).into();
-        Self { all, effective: 0, next: Root::ALL.len() as u32 + 1 }
+    pub(super) fn new(roots: &[Root]) -> Self {
+        let all = roots.iter().map(|root| (root.id(), Context::new(*root, None))).collect();
+        Self { all, effective: 0, next: Root::Http.id() + 1 }
     }
 
     /// Adds a context under an id never used before in this VM; `None` when there are no more.
@@ -149,5 +230,10 @@ impl Contexts {
 
     pub(super) fn current_mut(&mut self) -> Option<&mut Context> {
         self.all.get_mut(&self.effective)
+    }
+
+    /// Wakes all that wait: nothing is left that could end a pause.
+    pub(super) fn ring_all(&self) {
+        self.all.values().for_each(Context::ring);
     }
 }

@@ -30,7 +30,7 @@ pub enum FilterError {
     Compiler(String),
     /// Compiled code that does not fit this engine.
     Load(String),
-    /// No `proxy_abi_version_0_2_0` or `proxy_abi_version_0_2_1` among the exports.
+    /// No export marks a version of the ABI that this host knows.
     Abi,
     /// A filter without callbacks could decide nothing.
     NoCallbacks,
@@ -50,8 +50,8 @@ impl fmt::Display for FilterError {
             Self::Compiler(reason) => write!(f, "the filter was not compiled: {reason}"),
             Self::Load(reason) => write!(f, "the compiled filter does not load: {reason}"),
             Self::Abi => f.write_str(
-                "the filter is no proxy-wasm module of ABI 0.2: it exports neither `proxy_abi_version_0_2_1` nor \
-                 `proxy_abi_version_0_2_0`",
+                "the filter is no proxy-wasm module of ABI 0.1 or 0.2: it exports none of `proxy_abi_version_0_2_1`, \
+                 `proxy_abi_version_0_2_0` and `proxy_abi_version_0_1_0`",
             ),
             Self::NoCallbacks => f.write_str(
                 "the filter exports neither `proxy_on_context_create` nor `proxy_on_request_headers`: it could decide \

@@ -6,20 +6,21 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use sha2::{Digest as _, Sha256};
 use wasmtime::{
     Engine, ExternType, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig,
     Store,
 };
 
 use super::calls;
-use super::clock::Clock;
 use super::compiler;
+use super::context::Root;
 use super::deadline::TICK;
 use super::engine;
 use super::error::FilterError;
-use super::host::Host;
+use super::host::{Host, Surroundings};
 use super::limits;
-use super::shared::SharedData;
+use super::shared::Shared;
 use crate::files::{self, Audience};
 
 /// Page-aligned, so that loading copies whole pages.
@@ -28,7 +29,25 @@ struct Aligned<T: ?Sized>(T);
 
 static EMBEDDED: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/filter.cwasm")));
 
-const ABI_VERSIONS: [&str; 2] = ["proxy_abi_version_0_2_1", "proxy_abi_version_0_2_0"];
+/// The versions of the ABI, newest first, by the exports that mark them.
+const ABI_VERSIONS: [(&str, Abi); 3] = [
+    ("proxy_abi_version_0_2_1", Abi::V0_2),
+    ("proxy_abi_version_0_2_0", Abi::V0_2),
+    ("proxy_abi_version_0_1_0", Abi::V0_1),
+];
+
+/// The export by which a filter tells this host that it is both a network filter and an HTTP filter. Most SDKs export every
+/// callback, so callbacks do not tell what a filter is; in other proxies their configuration does.
+const BOTH: &str = "peergate_filters_connections_and_requests";
+
+/// What differs between the versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Abi {
+    /// A header that is not there is empty, and callbacks with headers are not told about the end of the stream.
+    V0_1,
+    /// 0.2.0 and 0.2.1.
+    V0_2,
+}
 
 /// Without any of these a filter would let everything pass.
 const DECIDING: [&str; 2] = ["proxy_on_context_create", "proxy_on_request_headers"];
@@ -37,7 +56,11 @@ const DECIDING: [&str; 2] = ["proxy_on_context_create", "proxy_on_request_header
 #[derive(Clone)]
 pub struct Filter {
     instance: InstancePre<Host>,
-    shared: Arc<SharedData>,
+    shared: Arc<Shared>,
+    abi: Abi,
+    roots: &'static [Root],
+    /// The same for all copies, and for no other filter.
+    identity: Arc<()>,
 }
 
 impl Filter {
@@ -45,7 +68,7 @@ impl Filter {
     pub fn embedded() -> Result<Self, FilterError> {
         // SAFETY: the build script of this crate wrote these bytes with `Engine::precompile_module`, with the same
         // wasmtime and the same settings, and nothing has changed them since they were linked in.
-        unsafe { Self::from_native(&EMBEDDED.0) }
+        unsafe { Self::from_native(&EMBEDDED.0) }.map(|filter| filter.sharing(Shared::of([0; 32])))
     }
 
     /// A filter from a file, compiled by a child process so that this one stays small.
@@ -58,7 +81,8 @@ impl Filter {
     fn compiled_in_child(wasm: &[u8]) -> Result<Self, FilterError> {
         let native = compiler::in_child(wasm)?;
         // SAFETY: our own program made these bytes a moment ago, in a directory only this user can enter.
-        unsafe { Self::from_native(&native) }
+        let filter = unsafe { Self::from_native(&native) }?;
+        Ok(filter.sharing(Shared::of(Sha256::digest(wasm).into())))
     }
 
     /// Compiles in this process: for tests and one-shot tools.
@@ -80,9 +104,8 @@ impl Filter {
     }
 
     fn new(module: &Module) -> Result<Self, FilterError> {
-        if !ABI_VERSIONS.iter().any(|name| exports_function(module, name)) {
-            return Err(FilterError::Abi);
-        }
+        let abi = ABI_VERSIONS.iter().find(|(name, _)| exports_function(module, name));
+        let (_, abi) = *abi.ok_or(FilterError::Abi)?;
         if !DECIDING.iter().any(|name| exports_function(module, name)) {
             return Err(FilterError::NoCallbacks);
         }
@@ -94,16 +117,24 @@ impl Filter {
             return Err(FilterError::UnknownImports(unknown));
         }
         let instance = linker.instantiate_pre(module).map_err(wrong_type)?;
-        Ok(Self { instance, shared: Arc::default() })
+        Ok(Self { instance, shared: Arc::default(), abi, roots: roots(module), identity: Arc::default() })
+    }
+
+    fn sharing(self, shared: Arc<Shared>) -> Self {
+        Self { shared, ..self }
+    }
+
+    /// The same filter where only connections are judged. One that does not say that it is both is asked as a network
+    /// filter then; elsewhere it is an HTTP filter if it can be.
+    #[must_use]
+    pub fn for_connections(self) -> Self {
+        if self.is_both() { self } else { Self { roots: &[Root::Network], ..self } }
     }
 
     /// Whether the filter has a callback that can refuse a connection. Without one every peer passes the network gate,
     /// so such a filter must not guard a listener that is not HTTP.
     pub fn judges_connections(&self) -> bool {
-        let module = self.instance.module();
-        ["proxy_on_new_connection", "proxy_on_downstream_data"]
-            .iter()
-            .any(|name| exports_function(module, name))
+        judges_connections(self.instance.module())
     }
 
     /// Whether the filter has a callback that can refuse a request.
@@ -113,7 +144,29 @@ impl Filter {
 
     /// Whether both are one filter, loaded once.
     pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
+        Arc::ptr_eq(&self.identity, &other.identity) && self.roots == other.roots
+    }
+
+    /// Whether the filter can be called by anything but connections and requests: timers, queues, answers to its calls.
+    pub(super) fn has_events(&self) -> bool {
+        let module = self.instance.module();
+        ["proxy_on_tick", "proxy_on_queue_ready", "proxy_on_http_call_response"]
+            .iter()
+            .any(|name| exports_function(module, name))
+    }
+
+    pub(super) fn abi(&self) -> Abi {
+        self.abi
+    }
+
+    /// The root contexts it has in this host.
+    pub(super) fn roots(&self) -> &'static [Root] {
+        self.roots
+    }
+
+    /// Whether it is both a network filter and an HTTP filter, and has a root for each.
+    pub(super) fn is_both(&self) -> bool {
+        exports_function(self.instance.module(), BOTH)
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -124,7 +177,7 @@ impl Filter {
         &self.instance
     }
 
-    pub(super) fn shared(&self) -> Arc<SharedData> {
+    pub(super) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
 }
@@ -146,9 +199,24 @@ fn exports_function(module: &Module, name: &str) -> bool {
     matches!(module.get_export(name), Some(ExternType::Func(_)))
 }
 
+fn judges_connections(module: &Module) -> bool {
+    ["proxy_on_new_connection", "proxy_on_downstream_data"].iter().any(|name| exports_function(module, name))
+}
+
+fn roots(module: &Module) -> &'static [Root] {
+    if exports_function(module, BOTH) {
+        &[Root::Network, Root::Http]
+    } else if judges_connections(module) && !exports_function(module, "proxy_on_request_headers") {
+        &[Root::Network]
+    } else {
+        &[Root::Http]
+    }
+}
+
 fn unknown_imports(linker: &Linker<Host>, module: &Module) -> Vec<String> {
-    let mut store =
-        Store::new(module.engine(), Host::new("".into(), Clock::System, Default::default(), Arc::default()));
+    // Looking a function up needs a store, though none of its data.
+    let host = Host::new(Surroundings::none(), Arc::default(), Abi::V0_2, &[], false);
+    let mut store = Store::new(module.engine(), host);
     module
         .imports()
         .filter(|import| linker.get_by_import(&mut store, import).is_none())

@@ -35,6 +35,11 @@ impl HeaderMap {
         &self.pairs
     }
 
+    /// Bytes of all names and values.
+    pub(super) fn bytes(&self) -> usize {
+        self.pairs.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     pub(super) fn into_pairs(self) -> HeaderPairs {
         self.pairs
     }

@@ -60,11 +60,11 @@ impl Metrics {
         u32::try_from(index).map_err(|_| Status::InternalFailure)
     }
 
-    /// Adds to a counter or a gauge. A counter does not take back, as in Envoy.
+    /// Adds to a counter or a gauge. A counter does not take back, and not even nothing is added to it, as in Envoy.
     pub(super) fn increment(&mut self, id: u32, offset: i64) -> Result<(), Status> {
         let metric = self.by_id(id)?;
         match metric.kind {
-            MetricKind::Counter if offset >= 0 => metric.value = metric.value.wrapping_add_signed(offset),
+            MetricKind::Counter if offset > 0 => metric.value = metric.value.wrapping_add_signed(offset),
             MetricKind::Gauge => metric.value = metric.value.saturating_add_signed(offset),
             MetricKind::Counter | MetricKind::Histogram => return Err(Status::BadArgument),
         }
@@ -113,7 +113,9 @@ mod tests {
         assert_eq!(metrics.define(3, "x"), Err(Status::BadArgument));
 
         metrics.increment(counter, 2).unwrap();
-        assert_eq!(metrics.increment(counter, -1), Err(Status::BadArgument));
+        for offset in [-1, 0] {
+            assert_eq!(metrics.increment(counter, offset), Err(Status::BadArgument));
+        }
         metrics.increment(gauge, 5).unwrap();
         metrics.increment(gauge, -7).unwrap();
         metrics.record(histogram, 3).unwrap();

@@ -8,7 +8,7 @@ use super::context::{Context, MapType, Root};
 use super::host::Host;
 
 /// The name filters read as `plugin_name` and `plugin_vm_id`.
-const PLUGIN_NAME: &str = "peergate";
+pub(super) const PLUGIN_NAME: &str = "peergate";
 
 /// A property's value, owned or shared so that it outlives the borrow of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,13 +52,16 @@ pub(super) fn lookup(host: &Host, path: &[u8]) -> Option<Value> {
     };
     match (first, rest) {
         (b"plugin_name" | b"plugin_vm_id", None) => Some(Value::Text(PLUGIN_NAME)),
-        (b"plugin_root_id", None) => Some(Value::Text(context.root.name())),
+        (b"plugin_root_id", None) => {
+            Some(Value::Text(if host.named_roots { context.root.name() } else { "" }))
+        }
         // Envoy's TrafficDirection: INBOUND is 1.
         (b"listener_direction", None) => Some(Value::number(1)),
         (b"connection", Some(name)) => of_connection(context.connection.as_deref()?, name),
         (b"source", Some(name)) => of_address(context.connection.as_deref()?.source, name),
         (b"destination", Some(name)) => of_address(context.connection.as_deref()?.destination, name),
         (b"request", Some(name)) => of_request(context, name),
+        (b"response", Some(name)) => of_response(context, name),
         (b"filter_state", Some(key)) => stored(context, key.strip_prefix(b"wasm.")?),
         _ => stored(context, path),
     }
@@ -118,6 +121,18 @@ fn of_request(context: &Context, name: &[u8]) -> Option<Value> {
         b"referer" => field(b"referer"),
         b"useragent" => field(b"user-agent"),
         _ => headers.joined(name.strip_prefix(b"headers\0")?).map(Value::Owned),
+    }
+}
+
+fn of_response(context: &Context, name: &[u8]) -> Option<Value> {
+    let of = |kind, name: &[u8]| context.map(kind)?.joined(name).map(Value::Owned);
+    if name == b"code" {
+        let status = context.map(MapType::ResponseHeaders)?.first(b":status")?;
+        return std::str::from_utf8(status).ok()?.parse().ok().map(Value::number);
+    }
+    match name.strip_prefix(b"headers\0") {
+        Some(name) => of(MapType::ResponseHeaders, name),
+        None => of(MapType::ResponseTrailers, name.strip_prefix(b"trailers\0")?),
     }
 }
 

@@ -1,9 +1,33 @@
 //! Shared data: what the VMs of one filter tell each other, across workers.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::queue::SharedQueues;
 use super::status::Status;
+
+/// What the VMs of one filter share across workers.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) data: SharedData,
+    pub(super) queues: SharedQueues,
+}
+
+impl Shared {
+    /// That of the filter with this digest. It outlives a reload, and goes with the last VM, as Envoy's goes with the last
+    /// of a `vm_id`.
+    pub(super) fn of(digest: [u8; 32]) -> Arc<Self> {
+        static KNOWN: Mutex<Vec<([u8; 32], Weak<Shared>)>> = Mutex::new(Vec::new());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, shared)| shared.strong_count() > 0);
+        let found = known.iter().find(|(other, _)| *other == digest).and_then(|(_, shared)| shared.upgrade());
+        found.unwrap_or_else(|| {
+            let shared = Arc::default();
+            known.push((digest, Arc::downgrade(&shared)));
+            shared
+        })
+    }
+}
 
 /// Keys and values together.
 const MAX_BYTES: usize = 16 << 20;
@@ -64,6 +88,18 @@ impl SharedData {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shared_lives_as_long_as_a_filter_uses_it() {
+        let shared = Shared::of([7; 32]);
+        shared.data.insert(b"k", b"1", 0).unwrap();
+        let again = Shared::of([7; 32]);
+        drop(shared);
+        assert_eq!(&*again.data.value(b"k").unwrap().0, b"1");
+        assert_eq!(Shared::of([8; 32]).data.value(b"k").unwrap_err(), Status::NotFound);
+        drop(again);
+        assert_eq!(Shared::of([7; 32]).data.value(b"k").unwrap_err(), Status::NotFound);
+    }
 
     #[test]
     fn a_stale_number_does_not_overwrite() {

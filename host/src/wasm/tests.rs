@@ -6,10 +6,13 @@ use std::rc::Rc;
 use super::{Connection, Filter, PeerCertificate, Tls, Worker};
 
 mod abi;
+mod bodies;
 mod embedded;
+mod events;
 mod faults;
 mod gate;
 mod http;
+mod imports;
 mod load;
 mod properties;
 

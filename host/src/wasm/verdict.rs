@@ -39,6 +39,24 @@ pub enum Outcome {
     Failed(&'static str),
 }
 
+/// The filter's answer to a piece of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyOutcome {
+    /// Pass these bytes on: what was held back before, and this piece, as the filter left them.
+    Continue(Vec<u8>),
+    /// The filter holds back what there is so far.
+    Held,
+    /// Answer the client with this, if nothing was answered yet.
+    Reply(LocalReply),
+    /// More is held back than the host keeps.
+    TooLarge,
+    /// The filter gave no usable answer: break the message off. The text is the reason, such as `filter-trap`.
+    Failed(&'static str),
+}
+
+/// The reason of a request that a filter held up too long.
+pub const PAUSED_TOO_LONG: &str = "filter-pause-timeout";
+
 /// The reply a filter sends in place of the upstream (`proxy_send_local_response`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {

@@ -6,11 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::callout::Clusters;
 use super::clock::Clock;
 use super::connection::Connection;
+use super::driver::Desk;
 use super::error::{Fault, StartError};
 use super::filter::Filter;
-use super::metrics::{Metric, Metrics};
+use super::host::Surroundings;
+use super::limits;
+use super::metrics::Metric;
 use super::stream::Stream;
 use super::verdict::Verdict;
 use super::vm::Vm;
@@ -19,14 +23,15 @@ use super::vm::Vm;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// One worker's VM with its two root contexts, replaced after a trap or a deadline. Not `Send`.
+/// One worker's VM with its root contexts, replaced after a trap or a deadline. Not `Send`.
 pub struct Worker {
     filter: Filter,
-    configuration: Rc<str>,
-    clock: Clock,
-    metrics: Rc<RefCell<Metrics>>,
+    surroundings: Surroundings,
     slot: RefCell<Slot>,
     restarts: Cell<u64>,
+    /// How long a request may be held up.
+    pub(super) patience: Cell<Duration>,
+    pub(super) driver: Desk,
 }
 
 struct Slot {
@@ -39,11 +44,12 @@ struct Slot {
 }
 
 impl Worker {
-    /// Starts a VM and gives `configuration` to both root contexts.
+    /// Starts a VM and gives `configuration` to its root contexts.
     ///
-    /// Fails when the filter refuses the configuration, traps, or takes more than 2 s of CPU time.
+    /// # Errors
+    /// The filter refuses the configuration, traps, or takes more than 2 s of CPU time.
     pub fn start(filter: &Filter, configuration: &str) -> Result<Self, StartError> {
-        Self::start_at(filter, configuration, Clock::System)
+        Self::start_with(filter, configuration, Clock::System, Clusters::new())
     }
 
     /// As [`Worker::start`], with a clock of its own.
@@ -51,16 +57,35 @@ impl Worker {
     /// # Errors
     /// As [`Worker::start`].
     pub fn start_at(filter: &Filter, configuration: &str, clock: Clock) -> Result<Self, StartError> {
-        let configuration = Rc::from(configuration);
-        let metrics = Rc::default();
-        let vm = Box::new(Vm::start(filter, &configuration, clock, &metrics)?);
+        Self::start_with(filter, configuration, clock, Clusters::new())
+    }
+
+    /// As [`Worker::start`], with services that the filter may call.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub fn start_with(
+        filter: &Filter,
+        configuration: &str,
+        clock: Clock,
+        clusters: Clusters,
+    ) -> Result<Self, StartError> {
+        let (notices, driver) = Desk::new();
+        let surroundings = Surroundings {
+            configuration: Rc::from(configuration),
+            clock,
+            metrics: Rc::default(),
+            clusters: Rc::new(clusters),
+            notices,
+        };
+        let vm = Box::new(Vm::start(filter, &surroundings)?);
         Ok(Self {
             filter: filter.clone(),
-            configuration,
-            clock,
-            metrics,
+            surroundings,
             slot: RefCell::new(Slot { vm: Some(vm), generation: 0, pause: FIRST_PAUSE, not_before: None }),
             restarts: Cell::new(0),
+            patience: Cell::new(limits::PAUSE),
+            driver,
         })
     }
 
@@ -91,7 +116,19 @@ impl Worker {
 
     /// The metrics the filter defined in this worker; they outlive its VMs.
     pub fn metrics(&self) -> Vec<Metric> {
-        self.metrics.try_borrow().map(|metrics| metrics.snapshot()).unwrap_or_default()
+        self.surroundings.metrics.try_borrow().map(|metrics| metrics.snapshot()).unwrap_or_default()
+    }
+
+    /// Whether the filter can be called by anything but connections and requests.
+    pub(super) fn has_events(&self) -> bool {
+        self.filter.has_events()
+    }
+
+    /// The VM that is there, and which one it is.
+    pub(super) fn with_present_vm<R>(&self, work: impl FnOnce(&mut Vm) -> R) -> Option<(u64, R)> {
+        let mut slot = self.slot.try_borrow_mut().ok()?;
+        let generation = slot.generation;
+        slot.vm.as_mut().map(|vm| (generation, work(vm)))
     }
 
     /// Runs `work` in the VM, and says in which one. `generation` asks for one VM alone; otherwise a missing one is
@@ -117,7 +154,12 @@ impl Worker {
         });
         match answer {
             Err(fault) if fault.is_fatal() => self.restarts.set(self.restarts.get() + 1),
-            _ => slot.vm = Some(vm),
+            _ => {
+                if vm.take_changed() {
+                    self.driver.stir();
+                }
+                slot.vm = Some(vm);
+            }
         }
         answer.map(|answer| (slot.generation, answer))
     }
@@ -126,7 +168,7 @@ impl Worker {
         if slot.not_before.is_some_and(|time| Instant::now() < time) {
             return Err(Fault::Unavailable);
         }
-        match Vm::start(&self.filter, &self.configuration, self.clock, &self.metrics) {
+        match Vm::start(&self.filter, &self.surroundings) {
             Ok(vm) => {
                 slot.generation += 1;
                 slot.pause = FIRST_PAUSE;
@@ -140,6 +182,13 @@ impl Worker {
                 Err(Fault::Unavailable)
             }
         }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // The driver sees that nobody is left to drive for.
+        self.driver.stir();
     }
 }
 

@@ -1,26 +1,34 @@
-//! `proxy_get_buffer_bytes`, `proxy_get_buffer_status`, `proxy_set_buffer_bytes`.
+//! `proxy_get_buffer_bytes`, `proxy_get_buffer_status`, `proxy_set_buffer_bytes`, and `proxy_get_configuration` of ABI 0.1.
 //!
-//! The filter decides before any body: the buffers of bodies and of connection data are not there.
-
-use std::rc::Rc;
+//! The buffers are bodies, the body of a call's answer, and configuration. A network filter decides before any data, so
+//! its buffers are empty.
 
 use wasmtime::{Caller, Linker};
 
-use super::super::guest::Guest;
+use super::super::context::{Context, Side};
+use super::super::guest::{Guest, slice};
 use super::super::host::Host;
+use super::super::limits;
 use super::super::status::{Refusal, Status, code};
 use super::ENV;
 
-/// BufferType of the ABI: the VM's own configuration, of which there is none, and the plugin's.
+/// BufferType of the ABI, after the two bodies.
+const DOWNSTREAM_DATA: u32 = 2;
+const UPSTREAM_DATA: u32 = 3;
+const CALL_RESPONSE_BODY: u32 = 4;
+const GRPC_MESSAGE: u32 = 5;
+/// The VM's own configuration, of which there is none.
 const VM_CONFIGURATION: u32 = 6;
 const PLUGIN_CONFIGURATION: u32 = 7;
+/// Arguments of a foreign function; the host calls none.
+const CALL_DATA: u32 = 8;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
         ENV,
         "proxy_get_buffer_bytes",
         |caller: Caller<'_, Host>, kind: u32, start: u32, size: u32, bytes_at: u32, size_at: u32| {
-            code(part_of(&mut Guest(caller), kind, start, size, bytes_at, size_at))
+            code(part_of(&mut Guest(caller), kind, (start, size), bytes_at, size_at))
         },
     )?;
     linker.func_wrap(
@@ -33,8 +41,15 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
         ENV,
         "proxy_set_buffer_bytes",
-        |_: Caller<'_, Host>, _kind: u32, _start: u32, _size: u32, _bytes: u32, _length: u32| {
-            Status::BadArgument as u32
+        |caller: Caller<'_, Host>, kind: u32, start: u32, size: u32, bytes: u32, length: u32| {
+            code(replace(&mut Guest(caller), kind, (start, size), (bytes, length)))
+        },
+    )?;
+    linker.func_wrap(
+        ENV,
+        "proxy_get_configuration",
+        |caller: Caller<'_, Host>, bytes_at: u32, size_at: u32| {
+            code(configuration(&mut Guest(caller), bytes_at, size_at))
         },
     )?;
     Ok(())
@@ -44,31 +59,75 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 fn part_of(
     guest: &mut Guest<'_>,
     kind: u32,
-    start: u32,
-    size: u32,
+    (start, size): (u32, u32),
     bytes_at: u32,
     size_at: u32,
 ) -> Result<(), Refusal> {
-    let buffer = buffer(guest, kind)?;
+    let buffer = buffer(guest.host(), kind)?;
+    // The ABI's numbers have 32 bits here, so a sum beyond is an overflow (proxy_get_buffer_bytes in Envoy's host).
     let length = buffer.len() as u64;
     let from = u64::from(start).min(length);
     let to = (u64::from(start) + u64::from(size)).min(length);
     // Both are within the buffer, so they fit its index type.
-    guest.give(&buffer.as_bytes()[from as usize..to as usize], bytes_at, size_at)
+    let part = buffer[from as usize..to as usize].to_vec();
+    guest.give(&part, bytes_at, size_at)
 }
 
 fn size_of(guest: &mut Guest<'_>, kind: u32, size_at: u32, flags_at: u32) -> Result<(), Refusal> {
-    let size = u32::try_from(buffer(guest, kind)?.len()).map_err(|_| Status::InternalFailure)?;
+    let size = u32::try_from(buffer(guest.host(), kind)?.len()).map_err(|_| Status::InternalFailure)?;
     guest.write_u32(size_at, size)?;
     guest.write_u32(flags_at, 0)?;
     Ok(())
 }
 
-fn buffer(guest: &Guest<'_>, kind: u32) -> Result<Rc<str>, Status> {
+fn configuration(guest: &mut Guest<'_>, bytes_at: u32, size_at: u32) -> Result<(), Refusal> {
+    let bytes = buffer(guest.host(), PLUGIN_CONFIGURATION).unwrap_or_default().to_vec();
+    guest.give(&bytes, bytes_at, size_at)
+}
+
+/// What a kind of buffer holds now; empty where it holds nothing.
+fn buffer(host: &Host, kind: u32) -> Result<&[u8], Status> {
+    if let Some(side) = Side::from_abi(kind) {
+        let flow = &host.contexts.current().ok_or(Status::BadArgument)?.flows[side as usize];
+        return Ok(if flow.body_shown { &flow.body } else { &[] });
+    }
     match kind {
-        VM_CONFIGURATION => Ok(Rc::from("")),
-        PLUGIN_CONFIGURATION => Ok(Rc::clone(&guest.host().configuration)),
-        0..=8 => Err(Status::NotFound),
+        DOWNSTREAM_DATA | UPSTREAM_DATA | GRPC_MESSAGE | VM_CONFIGURATION | CALL_DATA => Ok(&[]),
+        CALL_RESPONSE_BODY => {
+            let response = host.events.response.as_ref().ok_or(Status::NotFound)?;
+            Ok(&response.body)
+        }
+        PLUGIN_CONFIGURATION if host.configuring => Ok(host.surroundings.configuration.as_bytes()),
+        PLUGIN_CONFIGURATION => Err(Status::NotFound),
         _ => Err(Status::BadArgument),
     }
+}
+
+/// As in Envoy, bytes are put before a body, after it, or in the place of all of it.
+fn replace(
+    guest: &mut Guest<'_>,
+    kind: u32,
+    (start, size): (u32, u32),
+    (bytes, length): (u32, u32),
+) -> Result<(), Refusal> {
+    buffer(guest.host(), kind)?;
+    let (memory, host) = guest.parts()?;
+    let bytes = slice(memory, bytes, length)?;
+    let side = Side::from_abi(kind).ok_or(Status::BadArgument)?;
+    let context: &mut Context = host.contexts.current_mut().ok_or(Status::BadArgument)?;
+    let flow = context.flow(side);
+    if !flow.body_shown || bytes.len() > limits::BODY {
+        return Err(Status::BadArgument.into());
+    }
+    let held = u32::try_from(flow.body.len()).map_err(|_| Status::InternalFailure)?;
+    match (start, size) {
+        (0, 0) => drop(flow.body.splice(..0, bytes.iter().copied())),
+        (0, size) if size >= held => {
+            flow.body.clear();
+            flow.body.extend_from_slice(bytes);
+        }
+        (start, _) if start > 0 && start >= held => flow.body.extend_from_slice(bytes),
+        _ => return Err(Status::BadArgument.into()),
+    }
+    Ok(())
 }

@@ -3,11 +3,15 @@
 use wasmtime::{Caller, Linker};
 
 use super::super::context::{Context, MapType};
+use super::super::filter::Abi;
 use super::super::guest::{Guest, slice};
 use super::super::headers::{HeaderMap, decode, encode};
 use super::super::host::Host;
 use super::super::status::{Refusal, Status, code};
 use super::ENV;
+
+/// How many values MapType of the ABI has.
+const KINDS: u32 = 8;
 
 type Answer = Result<(), Refusal>;
 
@@ -76,13 +80,18 @@ fn link_writes(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 }
 
 fn pairs(guest: &mut Guest<'_>, kind: u32, bytes_at: u32, size_at: u32) -> Answer {
-    let bytes = encode(existing(guest.host(), kind)?.map_or(&Vec::new(), HeaderMap::pairs));
+    let map = match existing(guest.host(), kind) {
+        // Envoy gives nothing, and says that all is well, for a map that is not there.
+        Err(_) if kind < KINDS => None,
+        map => map?,
+    };
+    let bytes = map.map(HeaderMap::pairs).filter(|pairs| !pairs.is_empty()).map_or_else(Vec::new, encode);
     guest.give(&bytes, bytes_at, size_at)
 }
 
-/// Bytes of the map in its encoded form.
+/// Bytes of all names and values, as Envoy counts them.
 fn size(guest: &mut Guest<'_>, kind: u32, size_at: u32) -> Answer {
-    let size = existing(guest.host(), kind)?.map_or(4, |map| encode(map.pairs()).len());
+    let size = existing(guest.host(), kind)?.map_or(0, HeaderMap::bytes);
     let size = u32::try_from(size).map_err(|_| Status::InternalFailure)?;
     Ok(guest.write_u32(size_at, size)?)
 }
@@ -90,8 +99,12 @@ fn size(guest: &mut Guest<'_>, kind: u32, size_at: u32) -> Answer {
 fn value(guest: &mut Guest<'_>, kind: u32, name: (u32, u32), value_at: u32, size_at: u32) -> Answer {
     let (memory, host) = guest.parts()?;
     let name = slice(memory, name.0, name.1)?;
-    let map = existing(host, kind)?.ok_or(Status::NotFound)?;
-    let value = map.first(name).ok_or(Status::NotFound)?.to_vec();
+    let found = existing(host, kind)?.and_then(|map| map.first(name));
+    let value = match (found, host.abi) {
+        (Some(value), _) => value.to_vec(),
+        (None, Abi::V0_1) => Vec::new(),
+        (None, Abi::V0_2) => return Err(Status::NotFound.into()),
+    };
     guest.give(&value, value_at, size_at)
 }
 
@@ -117,17 +130,36 @@ fn write(
 /// A map to read. As in Envoy, one that is not there is a bad argument, but while the exchange is logged only absent.
 fn existing(host: &Host, kind: u32) -> Result<Option<&HeaderMap>, Status> {
     let context = host.contexts.current().ok_or(Status::BadArgument)?;
-    let kind = MapType::from_abi(kind).ok_or(Status::BadArgument)?;
-    match context.map(kind) {
+    let Some(kind) = MapType::from_abi(kind) else { return of_call(host, kind) };
+    match context.shown_map(kind) {
         None if context.logging && context.is_http() => Ok(None),
         None => Err(Status::BadArgument),
         map => Ok(map),
     }
 }
 
-/// A map to change. What is changed after its phase goes nowhere, as in Envoy.
+/// MapType of the ABI: what a call's answer brought. Those of gRPC, 4 and 5, are never there.
+fn of_call(host: &Host, kind: u32) -> Result<Option<&HeaderMap>, Status> {
+    let response = host.events.response.as_ref().ok_or(Status::BadArgument)?;
+    let map = match kind {
+        6 => Some(&response.headers),
+        7 => response.trailers.as_ref(),
+        _ => None,
+    };
+    map.map(Some).ok_or(Status::BadArgument)
+}
+
+/// A map to change, which is only that of the callback that runs, or is paused in.
 fn writable(host: &mut Host, kind: u32) -> Result<&mut HeaderMap, Status> {
     let context: &mut Context = host.contexts.current_mut().ok_or(Status::BadArgument)?;
     let kind = MapType::from_abi(kind).ok_or(Status::BadArgument)?;
+    // As in Envoy, a filter may end a body with trailers that nobody sent.
+    if kind == kind.side().trailers() && context.flow(kind.side()).ends {
+        context.shown[kind as usize] = true;
+        context.maps[kind as usize].get_or_insert_default();
+    }
+    if !context.shown[kind as usize] {
+        return Err(Status::BadArgument);
+    }
     context.maps[kind as usize].as_mut().ok_or(Status::BadArgument)
 }

@@ -45,6 +45,7 @@ fn on_metrics<R>(
     guest: &Guest<'_>,
     work: impl FnOnce(&mut Metrics) -> Result<R, Status>,
 ) -> Result<R, Refusal> {
-    let mut metrics = guest.host().metrics.try_borrow_mut().map_err(|_| Status::InternalFailure)?;
+    let mut metrics =
+        guest.host().surroundings.metrics.try_borrow_mut().map_err(|_| Status::InternalFailure)?;
     Ok(work(&mut metrics)?)
 }

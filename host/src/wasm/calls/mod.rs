@@ -1,11 +1,14 @@
 //! The functions a filter imports, by noun. A filter that needs another one does not load.
 
 mod bytes;
+mod foreign;
+mod grpc;
 mod headers;
+mod http_call;
 mod log;
 mod metrics;
 mod property;
-mod refused;
+mod queue;
 mod shared;
 mod stream;
 mod system;
@@ -21,11 +24,14 @@ const ENV: &str = "env";
 /// All host functions.
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     bytes::link(linker)?;
+    foreign::link(linker)?;
+    grpc::link(linker)?;
     headers::link(linker)?;
+    http_call::link(linker)?;
     log::link(linker)?;
     metrics::link(linker)?;
     property::link(linker)?;
-    refused::link(linker)?;
+    queue::link(linker)?;
     shared::link(linker)?;
     stream::link(linker)?;
     system::link(linker)?;

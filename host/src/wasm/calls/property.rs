@@ -49,6 +49,10 @@ fn set_property(
     let (memory, host) = guest.parts()?;
     let (path, value) = (slice(memory, path, path_size)?, slice(memory, value, size)?);
     let context = host.contexts.current_mut().ok_or(Status::BadArgument)?;
+    if context.connection.is_none() {
+        // A root has nothing that would keep it.
+        return Err(Status::NotFound.into());
+    }
     context.stored.insert(path, value)?;
     Ok(())
 }

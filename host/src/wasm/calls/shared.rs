@@ -35,7 +35,7 @@ fn read(
     cas_at: u32,
 ) -> Result<(), Refusal> {
     let (memory, host) = guest.parts()?;
-    let (value, cas) = host.shared.value(slice(memory, key.0, key.1)?)?;
+    let (value, cas) = host.shared.data.value(slice(memory, key.0, key.1)?)?;
     guest.give(&value, value_at, size_at)?;
     Ok(guest.write_u32(cas_at, cas)?)
 }
@@ -44,6 +44,6 @@ fn write(guest: &mut Guest<'_>, key: (u32, u32), value: (u32, u32), cas: u32) ->
     let (memory, host) = guest.parts()?;
     let shared = Arc::clone(&host.shared);
     let answer: Result<(), Status> =
-        shared.insert(slice(memory, key.0, key.1)?, slice(memory, value.0, value.1)?, cas);
+        shared.data.insert(slice(memory, key.0, key.1)?, slice(memory, value.0, value.1)?, cas);
     Ok(answer?)
 }

@@ -2,7 +2,7 @@
 
 use wasmtime::{Caller, Linker};
 
-use super::super::context::Context;
+use super::super::context::{Context, Side};
 use super::super::guest::{Guest, slice};
 use super::super::headers::{HeaderMap, decode};
 use super::super::host::Host;
@@ -18,11 +18,21 @@ const STREAM_TYPES: std::ops::Range<u32> = 0..4;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(ENV, "proxy_close_stream", |caller: Caller<'_, Host>, kind: u32| {
-        code(on_stream(&mut Guest(caller), kind, |context| context.closed = true))
+        code(on_stream(&mut Guest(caller), kind, Context::close))
     })?;
     linker.func_wrap(ENV, "proxy_continue_stream", |caller: Caller<'_, Host>, kind: u32| {
-        code(on_stream(&mut Guest(caller), kind, |context| context.resumed = true))
+        code(resume(&mut Guest(caller), kind))
     })?;
+    // ABI 0.1 has a function for each direction.
+    for (name, side) in
+        [("proxy_continue_request", Side::Request), ("proxy_continue_response", Side::Response)]
+    {
+        linker.func_wrap(ENV, name, move |caller: Caller<'_, Host>| {
+            code(resume(&mut Guest(caller), side as u32))
+        })?;
+    }
+    // This host has one route.
+    linker.func_wrap(ENV, "proxy_clear_route_cache", |_: Caller<'_, Host>| Status::Ok as u32)?;
     linker.func_wrap(
         ENV,
         "proxy_send_local_response",
@@ -47,16 +57,29 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         contexts.enter(id);
         Status::Ok as u32
     })?;
-    linker.func_wrap(ENV, "proxy_done", |_: Caller<'_, Host>| Status::Ok as u32)?;
+    // Nothing waits for a filter that is not done, so there is nothing to be done with.
+    linker.func_wrap(ENV, "proxy_done", |_: Caller<'_, Host>| Status::NotFound as u32)?;
     Ok(())
+}
+
+fn resume(guest: &mut Guest<'_>, kind: u32) -> Result<(), Refusal> {
+    // A connection is not resumed: the network gate answers at once or not at all.
+    on_stream(guest, kind, |context| {
+        if let Some(side) = Side::from_abi(kind) {
+            context.resume(side);
+        }
+    })
 }
 
 fn on_stream(guest: &mut Guest<'_>, kind: u32, change: impl FnOnce(&mut Context)) -> Result<(), Refusal> {
     let context = guest.host_mut().contexts.current_mut().ok_or(Status::BadArgument)?;
-    if !STREAM_TYPES.contains(&kind) || context.connection.is_none() {
+    if !STREAM_TYPES.contains(&kind) {
         return Err(Status::BadArgument.into());
     }
-    change(context);
+    // A root has no stream; Envoy says "ok" to it and does nothing.
+    if context.connection.is_some() {
+        change(context);
+    }
     Ok(())
 }
 
@@ -75,8 +98,12 @@ fn reply(
     let status = status.ok_or(Status::BadArgument)?;
 
     let context = host.contexts.current_mut().ok_or(Status::BadArgument)?;
-    if !context.is_http() || context.reply.is_some() || body.len() > MAX_BODY as usize {
+    if body.len() > MAX_BODY as usize {
         return Err(Status::BadArgument.into());
+    }
+    // Envoy says "ok" to a second reply and to one that nobody can get, and sends neither.
+    if !context.is_http() || context.reply.is_some() {
+        return Ok(());
     }
     context.reply = Some(LocalReply {
         status,
@@ -85,5 +112,6 @@ fn reply(
         // Negative means that the filter names none.
         grpc_status: u32::try_from(grpc_status).ok(),
     });
+    context.ring();
     Ok(())
 }

@@ -18,15 +18,20 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
         ENV,
         "proxy_set_tick_period_milliseconds",
-        |mut caller: Caller<'_, Host>, milliseconds: u32| {
-            caller.data_mut().tick_period = Duration::from_millis(milliseconds.into());
-            Status::Ok as u32
-        },
+        |caller: Caller<'_, Host>, milliseconds: u32| code(tick_every(&mut Guest(caller), milliseconds)),
     )?;
     Ok(())
 }
 
+/// Ticks are the root's, whoever asks for them.
+fn tick_every(guest: &mut Guest<'_>, milliseconds: u32) -> Result<(), Refusal> {
+    let host = guest.host_mut();
+    let root = host.root()?.id();
+    host.events.tick_every(root, Duration::from_millis(milliseconds.into()));
+    Ok(())
+}
+
 fn time(guest: &mut Guest<'_>, time_at: u32) -> Result<(), Refusal> {
-    let now = guest.host().clock.unix_nanoseconds().ok_or(Status::InternalFailure)?;
+    let now = guest.host().surroundings.clock.unix_nanoseconds().ok_or(Status::InternalFailure)?;
     Ok(guest.write_u64(time_at, now)?)
 }

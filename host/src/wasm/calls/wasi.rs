@@ -104,7 +104,7 @@ fn random(guest: &mut Guest<'_>, bytes: u32, size: u32) -> Result<(), u32> {
 fn time(guest: &mut Guest<'_>, clock: u32, time_at: u32) -> Result<(), u32> {
     static START: OnceLock<Instant> = OnceLock::new();
     let time = match clock {
-        REALTIME => guest.host().clock.unix_nanoseconds().ok_or(IO)?,
+        REALTIME => guest.host().surroundings.clock.unix_nanoseconds().ok_or(IO)?,
         MONOTONIC => u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).map_err(|_| IO)?,
         _ => return Err(NOT_SUPPORTED),
     };

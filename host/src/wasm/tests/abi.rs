@@ -29,7 +29,7 @@ fn pointers_outside_of_memory() {
         "(call $get_property (i32.const 1024) (i32.const 13) (i32.const -1) (i32.const 4))",
         "(call $get_property (i32.const 1024) (i32.const 13) (i32.const 0) (i32.const 131070))",
         "(call $set_property (i32.const 1024) (i32.const 1) (i32.const -16) (i32.const 32))",
-        "(call $get_buffer (i32.const 7) (i32.const 0) (i32.const -1) (i32.const -1) (i32.const 4))",
+        "(call $get_buffer (i32.const 6) (i32.const 0) (i32.const -1) (i32.const -1) (i32.const 4))",
         "(call $set_shared (i32.const 1024) (i32.const -1) (i32.const 0) (i32.const 1) (i32.const 0))",
         "(call $define_metric (i32.const 0) (i32.const -1) (i32.const 1) (i32.const 0))",
         "(call $reply (i32.const 403) (i32.const -16) (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0) \
@@ -54,28 +54,36 @@ fn wasi_has_its_own_numbers() {
 #[test]
 fn arguments_that_name_nothing() {
     let calls = [
-        // not a level, not a stream, not a context, not a buffer, not a map
+        // not a level, not a stream, not a context, not a buffer, not a map, and a map that is not there
         "(call $log (i32.const 6) (i32.const 0) (i32.const 0))",
         "(call $close (i32.const 4))",
         "(call $enter (i32.const 999))",
         "(call $get_buffer (i32.const 9) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 4))",
-        "(call $get_pairs (i32.const 0) (i32.const 0) (i32.const 4))",
+        "(call $get_pairs (i32.const 8) (i32.const 0) (i32.const 4))",
         "(call $add_value (i32.const 0) (i32.const 1024) (i32.const 1) (i32.const 0) (i32.const 0))",
-        // a local response is HTTP's; the roots have no stream to close
+    ];
+    assert_eq!(statuses(&calls), "2".repeat(calls.len()));
+    let idle = [
+        // a local response is HTTP's, and the roots have no stream to close: nothing happens, and all is well
         "(call $reply (i32.const 403) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) \
           (i32.const 0) (i32.const -1))",
         "(i32.add (call $enter (i32.const 1)) (call $close (i32.const 2)))",
+        // a map and a buffer that are not there are empty
+        "(call $get_pairs (i32.const 0) (i32.const 0) (i32.const 4))",
+        "(call $get_buffer (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 4))",
     ];
-    assert_eq!(statuses(&calls), "2".repeat(calls.len()));
+    assert_eq!(statuses(&idle), "0".repeat(idle.len()));
     let absent = [
         "(call $get_property (i32.const 1024) (i32.const 18) (i32.const 0) (i32.const 4))",
         "(call $get_property (i32.const 1024) (i32.const 0) (i32.const 0) (i32.const 4))",
-        "(call $get_buffer (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 4))",
+        // the plugin's configuration is there while it configures itself, and the body of an answer while one is brought
+        "(call $get_buffer (i32.const 7) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 4))",
+        "(call $get_buffer (i32.const 4) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 4))",
+        "(call $dequeue (i32.const 1) (i32.const 0) (i32.const 4))",
         "(call $get_shared (i32.const 1024) (i32.const 1) (i32.const 0) (i32.const 4) (i32.const 8))",
         "(call $get_metric (i32.const 5) (i32.const 0))",
     ];
     assert_eq!(statuses(&absent), "1".repeat(absent.len()));
-    assert_eq!(statuses(&["(call $dequeue (i32.const 1) (i32.const 0) (i32.const 4))"]), "7");
 }
 
 #[test]
@@ -84,18 +92,13 @@ fn what_is_right_works() {
         "(call $log (i32.const 0) (i32.const 1024) (i32.const 10))",
         "(call $log_level (i32.const 0))",
         "(call $time (i32.const 0))",
-        // the configuration is `{}`: from the second byte on, and beyond its end
-        "(call $get_buffer (i32.const 7) (i32.const 1) (i32.const -1) (i32.const 0) (i32.const 4))",
-        "(i32.load (i32.const 4))",
-        "(call $get_buffer (i32.const 7) (i32.const 5) (i32.const -1) (i32.const 0) (i32.const 4))",
-        "(i32.load (i32.const 0))",
         "(call $get_buffer (i32.const 6) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4))",
         "(call $set_shared (i32.const 1024) (i32.const 1) (i32.const 1024) (i32.const 1) (i32.const 0))",
         "(call $get_shared (i32.const 1024) (i32.const 1) (i32.const 0) (i32.const 4) (i32.const 8))",
         "(i32.load (i32.const 8))",
         "(call $set_shared (i32.const 1024) (i32.const 1) (i32.const 1024) (i32.const 1) (i32.const 77))",
     ];
-    assert_eq!(statuses(&calls), "000010000018");
+    assert_eq!(statuses(&calls), "00000018");
 }
 
 #[test]
@@ -113,4 +116,22 @@ fn metrics_outlive_the_vm() {
     }
     let metrics = worker.metrics();
     assert_eq!((metrics.len(), metrics[0].name.as_str(), metrics[0].value), (1, "refused", 6));
+}
+
+#[test]
+fn the_configuration_is_read_in_parts_while_it_is_given() {
+    // The configuration is `{}`: from its second byte on, and beyond its end. Both roots read it.
+    let worker = worker(
+        r#"(func (export "proxy_on_context_create") (param i32 i32))
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+          (call $report (call $get_buffer (i32.const 7) (i32.const 1) (i32.const -1) (i32.const 0) (i32.const 4)))
+          (call $report (i32.load (i32.const 4)))
+          (call $report (i32.sub (i32.load8_u (i32.load (i32.const 0))) (i32.const 120)))
+          (call $report (call $get_buffer (i32.const 7) (i32.const 5) (i32.const -1) (i32.const 0) (i32.const 4)))
+          (call $report (i32.load (i32.const 0)))
+          (i32.const 1))
+        (func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
+          (call $decide_report) (i32.const 0))"#,
+    );
+    assert_eq!(worker.judge_connection(&plain(1)).decision, "0150001500");
 }

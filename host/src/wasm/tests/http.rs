@@ -35,8 +35,8 @@ const FILTER: &str = r#"
         (call $report (call $add_value (i32.const 0) (i32.const 1024) (i32.const 6) (i32.const 1056) (i32.const 8)))
         (call $report (call $reply (i32.const 99) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
           (i32.const 0) (i32.const 0) (i32.const -1)))
-        (call $report (call $get_pairs (i32.const 2) (i32.const 0) (i32.const 4)))
-        (call $report (call $get_pairs (i32.const 6) (i32.const 0) (i32.const 4)))
+        (call $report (call $get_value (i32.const 2) (i32.const 1024) (i32.const 6) (i32.const 0) (i32.const 4)))
+        (call $report (call $get_value (i32.const 6) (i32.const 1024) (i32.const 6) (i32.const 0) (i32.const 4)))
         (call $report (call $get_pairs (i32.const 99) (i32.const 0) (i32.const 4)))
         (call $report (call $set_pairs (i32.const 0) (i32.const 1024) (i32.const 17)))
         (call $decide_report)))
@@ -99,7 +99,7 @@ fn a_pause_without_a_reply_is_no_permission() {
 }
 
 #[test]
-fn the_first_reply_counts_and_is_not_shown_to_the_filter() {
+fn the_first_reply_counts_and_is_shown_to_the_filter() {
     let mut stream = stream();
     let reply = LocalReply {
         status: 403,
@@ -108,8 +108,8 @@ fn the_first_reply_counts_and_is_not_shown_to_the_filter() {
         grpc_status: Some(7),
     };
     assert_eq!(stream.request_headers(fields(5), true), Outcome::Reply(reply));
-    assert_eq!(stream.decision().as_deref(), Some("02"));
-    assert_eq!(stream.response_headers(fields(3), true), Outcome::Continue(fields(3)));
+    assert_eq!(stream.decision().as_deref(), Some("00"));
+    assert_eq!(stream.response_headers(fields(3), true), seen(fields(3)));
 }
 
 #[test]

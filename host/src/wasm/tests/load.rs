@@ -23,7 +23,7 @@ fn the_embedded_filter_loads() {
 fn what_is_no_filter_does_not_load() {
     assert!(matches!(Filter::from_bytes(b"garbage"), Err(FilterError::Compile(_))));
     assert!(matches!(refused("(module)"), FilterError::Abi));
-    assert!(matches!(refused(r#"(module (func (export "proxy_abi_version_0_1_0")))"#), FilterError::Abi));
+    assert!(matches!(refused(r#"(module (func (export "proxy_abi_version_0_3_0")))"#), FilterError::Abi));
     let idle =
         r#"(module (func (export "proxy_abi_version_0_2_1")) (func (export "proxy_on_tick") (param i32)))"#;
     assert!(matches!(refused(idle), FilterError::NoCallbacks));

@@ -20,13 +20,19 @@
 (import "env" "proxy_get_metric" (func $get_metric (param i32 i32) (result i32)))
 (import "env" "proxy_get_current_time_nanoseconds" (func $time (param i32) (result i32)))
 (import "env" "proxy_get_log_level" (func $log_level (param i32) (result i32)))
+(import "env" "proxy_register_shared_queue" (func $register (param i32 i32 i32) (result i32)))
+(import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
 (import "env" "proxy_dequeue_shared_queue" (func $dequeue (param i32 i32 i32) (result i32)))
+(import "env" "proxy_set_tick_period_milliseconds" (func $tick (param i32) (result i32)))
+(import "env" "proxy_http_call" (func $call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_set_buffer_bytes" (func $set_buffer (param i32 i32 i32 i32 i32) (result i32)))
 (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
 (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
 (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
 
 (memory (export "memory") 2)
 (func (export "proxy_abi_version_0_2_1"))
+(func (export "peergate_filters_connections_and_requests"))
 
 ;; 0..64 is scratch; the host's answers are allocated upwards from 65536.
 (global $heap (mut i32) (i32.const 65536))

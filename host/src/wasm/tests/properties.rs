@@ -4,14 +4,16 @@ use std::rc::Rc;
 
 use super::super::Connection;
 use super::super::context::{MapType, Root};
+use super::super::filter::Abi;
 use super::super::headers::HeaderMap;
-use super::super::host::Host;
+use super::super::host::{Host, Surroundings};
 use super::super::property::lookup;
 use super::{plain, with_tls, worker};
 
 /// A host with an effective context of this kind.
 fn host(root: Root, connection: &Rc<Connection>) -> Host {
-    let mut host = Host::new("{}".into(), Default::default(), Rc::default(), Default::default());
+    let roots = [Root::Network, Root::Http];
+    let mut host = Host::new(Surroundings::none(), Default::default(), Abi::V0_2, &roots, true);
     let id = host.contexts.open(root, Rc::clone(connection)).unwrap();
     host.contexts.enter(id);
     host
