@@ -21,3 +21,4 @@ pub mod run;
 pub mod tls;
 pub mod token;
 pub mod wasm;
+pub mod watch;

@@ -1,15 +1,16 @@
 //! Reading a file whose content decides who is trusted: only when nobody else can change it.
 
-use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::links::{self, Step};
+use super::trail;
+
 /// Who may read the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Audience {
     /// Certificates and policies: everybody.
     Everybody,
@@ -81,8 +82,16 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
-/// Reads a whole file. Permissions are those of the opened file, so a swap in between changes nothing.
+/// Reads a whole file, and notes it where somebody asks what was read ([`trail::recorded`]). Permissions are those of the
+/// opened file, so a swap in between changes nothing.
 pub fn read(path: &Path, audience: Audience) -> Result<Vec<u8>, FileError> {
+    let found = read_unseen(path, audience);
+    trail::note(path, audience, &found);
+    found
+}
+
+/// As [`read`], without a note.
+pub(super) fn read_unseen(path: &Path, audience: Audience) -> Result<Vec<u8>, FileError> {
     let unreadable = |error| FileError::Unreadable { path: path.to_owned(), error };
     // Opening a pipe waits for its writer: look before.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -118,27 +127,12 @@ fn check_mode(path: &Path, metadata: &Metadata, audience: Audience) -> Result<()
 }
 
 /// The directory of the file, and that of every symbolic link on the way to it: whoever can replace a link chooses the
-/// file. Kubernetes mounts a secret as links into a dated directory.
+/// file.
 fn check_directories(path: &Path) -> io::Result<Result<(), FileError>> {
-    let mut directory = PathBuf::from(".");
-    let mut ahead: VecDeque<OsString> = path.iter().map(OsString::from).collect();
-    let mut links = 0;
-    while let Some(name) = ahead.pop_front() {
-        // An absolute name replaces what is before it. `..` stays: `directory` has no links, so it is what it says.
-        let entry = directory.join(&name);
-        let is_link = entry.symlink_metadata()?.is_symlink();
-        if (is_link || ahead.is_empty()) && replaceable(&entry, &directory)? {
+    for Step { entry, directory } in links::steps(path)? {
+        if replaceable(&entry, &directory)? {
             return Ok(Err(FileError::DirectoryWorldWritable { path: path.to_owned(), directory }));
         }
-        if !is_link {
-            directory = entry;
-            continue;
-        }
-        links += 1;
-        if links > LINKS {
-            return Err(io::Error::other("too many symbolic links"));
-        }
-        entry.read_link()?.iter().rev().for_each(|name| ahead.push_front(name.into()));
     }
     Ok(Ok(()))
 }
@@ -156,8 +150,6 @@ fn replaceable(entry: &Path, directory: &Path) -> io::Result<bool> {
     Ok(!(sticky && trusted(around.uid()) && trusted(entry.symlink_metadata()?.uid())))
 }
 
-/// As many links as Linux follows in one path.
-const LINKS: usize = 40;
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;

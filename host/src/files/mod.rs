@@ -3,11 +3,14 @@
 mod credentials;
 mod guard;
 mod inlined;
+mod links;
 mod pem;
+mod trail;
 
 pub use credentials::{Credentials, CredentialsError, Fault};
 pub use guard::{Audience, FileError, read};
 pub use inlined::{InlineError, Inlined, inline};
+pub use trail::{Trail, recorded};
 
 #[cfg(test)]
 mod tests;
