@@ -1,0 +1,138 @@
+//! Sockets that systemd opened before it started us: a port below 1024 without any privilege, and no connection refused
+//! while we restart.
+
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::fs::{FileType, fstat};
+use socket2::{SockRef, Type};
+
+/// The sockets that were handed over, by the names of their units (`FileDescriptorName=`).
+#[derive(Debug, Default)]
+pub struct Activated(Vec<(String, OwnedFd)>);
+
+/// Why a socket of systemd cannot be used.
+#[derive(Debug)]
+pub enum ActivationError {
+    /// The variables of the environment contradict each other.
+    Environment(io::Error),
+    /// No socket has this name.
+    Unknown {
+        /// The name in the configuration.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// A pipe, a datagram socket, or a socket that is connected.
+    NotListening(String),
+    /// The system refused to look at it.
+    Io(io::Error),
+}
+
+impl fmt::Display for ActivationError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment(error) => write!(formatter, "LISTEN_FDS: {error}"),
+            Self::Unknown { name, known } if known.is_empty() => write!(
+                formatter,
+                "`systemd:{}`: systemd handed over no socket; start the host by a unit with a `.socket` beside it",
+                name.escape_debug()
+            ),
+            Self::Unknown { name, known } => write!(
+                formatter,
+                "`systemd:{}`: no socket has this `FileDescriptorName=`; there are `{}`",
+                name.escape_debug(),
+                known.join("`, `").escape_debug()
+            ),
+            Self::NotListening(name) => write!(
+                formatter,
+                "`systemd:{}` is no listening stream socket; use `ListenStream=` with `Accept=no`",
+                name.escape_debug()
+            ),
+            Self::Io(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl std::error::Error for ActivationError {}
+
+impl Activated {
+    /// Takes what systemd handed to this process.
+    ///
+    /// # Errors
+    /// The environment contradicts itself.
+    ///
+    /// # Safety
+    /// Called once in a process, before anything else opened a descriptor that it closes again: the descriptors from 3 on
+    /// must be the ones that were inherited.
+    pub unsafe fn take() -> Result<Self, ActivationError> {
+        let sockets = sd_notify::listen_fds_with_names().map_err(ActivationError::Environment)?;
+        // SAFETY: by the caller's promise they are inherited and nobody else's.
+        let own = |(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Self(sockets.map(own).collect()))
+    }
+
+    /// The listening sockets of this name; they stay open for the next generation that asks.
+    ///
+    /// # Errors
+    /// There is none, or it does not listen.
+    pub fn listeners(&self, name: &str) -> Result<Vec<TcpListener>, ActivationError> {
+        let named = self.0.iter().filter(|(known, _)| known == name);
+        let listeners: Result<Vec<_>, _> = named.map(|(_, fd)| listener(name, fd.as_fd())).collect();
+        let listeners = listeners?;
+        if listeners.is_empty() {
+            let known = self.0.iter().map(|(known, _)| known.clone()).collect();
+            return Err(ActivationError::Unknown { name: name.to_owned(), known });
+        }
+        Ok(listeners)
+    }
+}
+
+fn listener(name: &str, fd: BorrowedFd<'_>) -> Result<TcpListener, ActivationError> {
+    let is_socket = fstat(fd).is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Socket);
+    if !is_socket {
+        return Err(ActivationError::NotListening(name.to_owned()));
+    }
+    let socket = SockRef::from(&fd);
+    let stream = socket.r#type().map_err(ActivationError::Io)? == Type::STREAM;
+    if !stream || !socket.is_listener().map_err(ActivationError::Io)? {
+        return Err(ActivationError::NotListening(name.to_owned()));
+    }
+    socket.set_nonblocking(true).map_err(ActivationError::Io)?;
+    Ok(TcpListener::from(fd.try_clone_to_owned().map_err(ActivationError::Io)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_found_by_its_name() {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = socket.local_addr().expect("an address");
+        let activated = Activated(vec![("in".into(), socket.into())]);
+        for _ in 0..2 {
+            let listeners = activated.listeners("in").expect("a listener");
+            assert_eq!(listeners[0].local_addr().expect("an address"), address);
+        }
+        let error = activated.listeners("out").expect_err("another name").to_string();
+        assert!(error.contains("`systemd:out`") && error.contains("there are `in`"), "{error}");
+        let error = Activated::default().listeners("out").expect_err("no socket").to_string();
+        assert!(error.contains("handed over no socket"), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_listen_is_refused() {
+        let file = tempfile::tempfile().expect("a file");
+        let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let activated = Activated(vec![("file".into(), file.into()), ("udp".into(), datagrams.into())]);
+        for name in ["file", "udp"] {
+            let error = activated.listeners(name).expect_err(name).to_string();
+            assert!(error.contains("no listening stream socket"), "{error}");
+        }
+    }
+}
