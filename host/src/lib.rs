@@ -18,6 +18,7 @@ pub mod precompile;
 pub mod proxy;
 pub mod render;
 pub mod run;
+pub mod sandbox;
 pub mod systemd;
 pub mod tls;
 pub mod token;

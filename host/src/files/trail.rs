@@ -52,17 +52,18 @@ impl Trail {
     /// The directories in which a name decides which file is read: that of each file and of each symbolic link to it.
     /// Of a file that is not there, the one it should be in.
     pub fn directories(&self) -> Vec<PathBuf> {
-        let mut directories: Vec<PathBuf> = self.paths().flat_map(directories).collect();
+        let mut directories: Vec<PathBuf> = self.paths().flat_map(Self::directories_of).collect();
         directories.sort();
         directories.dedup();
         directories
     }
-}
 
-fn directories(path: &Path) -> Vec<PathBuf> {
-    match links::steps(path) {
-        Ok(steps) => steps.into_iter().map(|step| step.directory).collect(),
-        Err(_) => path.parent().map(Path::to_owned).into_iter().collect(),
+    /// As [`Self::directories`], of one file.
+    pub fn directories_of(path: &Path) -> Vec<PathBuf> {
+        match links::steps(path) {
+            Ok(steps) => steps.into_iter().map(|step| step.directory).collect(),
+            Err(_) => path.parent().map(Path::to_owned).into_iter().collect(),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 use tracing::warn;
 
 pub use pulse::{Pulse, Pulses};
-pub use sockets::{ActivationError, Activated};
+pub use sockets::{Activated, ActivationError};
 
 /// The host serves; `status` is what `systemctl status` shows.
 pub fn ready(status: &str) {

@@ -39,7 +39,8 @@ impl Notices {
         // A directory that was replaced needs a new watch; an old one takes it again without effect.
         self.watch_all();
         let Some(events) = &self.events else { return thread::sleep(longest) };
-        let timeout = Timespec { tv_sec: longest.as_secs().cast_signed(), tv_nsec: longest.subsec_nanos().into() };
+        let timeout =
+            Timespec { tv_sec: longest.as_secs().cast_signed(), tv_nsec: longest.subsec_nanos().into() };
         // A signal ends the waiting early, which only means one look more.
         let _ = poll(&mut [PollFd::new(events, PollFlags::IN)], Some(&timeout));
         let mut buffer = [MaybeUninit::uninit(); 4096];
