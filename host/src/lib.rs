@@ -3,6 +3,7 @@
 //! One way: a socket is accepted by a worker ([`proxy`]), the handshake asks the filter ([`tls`], [`wasm`]), and what
 //! the filter admitted is forwarded ([`proxy`]). [`run`] holds one generation of policy and credentials ([`files`]).
 
+pub mod admin;
 pub mod audit;
 pub mod clean;
 pub mod config;

@@ -30,6 +30,11 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
+/// Lines lost since the start, because stderr is not read fast enough.
+pub fn lost() -> u64 {
+    LOST_EVER.load(Ordering::Relaxed)
+}
+
 /// Writes a line as it stands.
 pub fn line(text: &str) {
     push(Item::Text(format!("{text}\n").into_bytes()));
@@ -55,6 +60,7 @@ fn push(item: Item) {
         && lines.try_send(item).is_err()
     {
         LOST.fetch_add(1, Ordering::Relaxed);
+        LOST_EVER.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -111,3 +117,4 @@ const QUEUE: usize = 8192;
 
 static QUEUED: OnceLock<SyncSender<Item>> = OnceLock::new();
 static LOST: AtomicU64 = AtomicU64::new(0);
+static LOST_EVER: AtomicU64 = AtomicU64::new(0);

@@ -1,0 +1,17 @@
+//! Pages for operators: what the host does, in numbers and in words. They only show; nothing can be changed by them.
+//!
+//! Workers count for themselves, without a lock, and are asked when somebody looks ([`Board`]).
+
+mod board;
+mod exposition;
+mod failure;
+mod metrics;
+mod pages;
+mod report;
+mod server;
+
+pub use board::{Attempt, Board, CertificateFile, Desk, State};
+pub use failure::failure;
+pub use pages::{Page, page};
+pub use report::{ConnectionReport, ListenerReport, Report};
+pub use server::{Server, ServerError};
