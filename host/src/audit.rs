@@ -3,6 +3,9 @@
 //! A line carries what the filter decided and for whom, never a header value or a body. Text from outside is cleaned,
 //! so a name in a certificate cannot begin a line of its own or colour a terminal.
 
+mod record;
+mod sink;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -11,6 +14,9 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tracing::{info, warn};
+
+pub use record::Whom;
+pub use sink::{Target, flush, lost, reopen, start};
 
 use crate::clean::Clean;
 use crate::proxy::limits;
