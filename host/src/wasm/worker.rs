@@ -13,6 +13,7 @@ use super::driver::Desk;
 use super::error::{Fault, StartError};
 use super::filter::Filter;
 use super::host::Surroundings;
+use super::ledger;
 use super::limits;
 use super::metrics::Metric;
 use super::stream::Stream;
@@ -79,6 +80,7 @@ impl Worker {
             notices,
         };
         let vm = Box::new(Vm::start(filter, &surroundings)?);
+        ledger::enter(&surroundings.metrics);
         Ok(Self {
             filter: filter.clone(),
             surroundings,
@@ -153,7 +155,10 @@ impl Worker {
             Err(Fault::Trap)
         });
         match answer {
-            Err(fault) if fault.is_fatal() => self.restarts.set(self.restarts.get() + 1),
+            Err(fault) if fault.is_fatal() => {
+                self.restarts.set(self.restarts.get() + 1);
+                ledger::restarted();
+            }
             _ => {
                 if vm.take_changed() {
                     self.driver.stir();
