@@ -1,6 +1,5 @@
 //! Where the pages get what they show.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::report::Report;
+use crate::files::Expiry;
 
 /// What is known of the running host, shared by all that show it.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ pub struct State {
     pub attempt: Option<Attempt>,
     /// Attempts refused since the start.
     pub failures: u64,
-    /// Certificates in use.
-    pub certificates: Vec<CertificateFile>,
+    /// When the files in use end.
+    pub expiries: Vec<Expiry>,
     /// Modes in force that refuse less than the policy says.
     pub insecure: Vec<String>,
     /// The effective configuration, without secrets.
@@ -52,17 +52,6 @@ pub struct Attempt {
     pub at: SystemTime,
     /// Why it was refused, if it was.
     pub error: Option<String>,
-}
-
-/// A file with certificates.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CertificateFile {
-    /// The key in the policy's `files`.
-    pub key: &'static str,
-    /// Where it is.
-    pub path: PathBuf,
-    /// The first moment at which a certificate of it is no longer valid; seconds since 1970.
-    pub not_after: i64,
 }
 
 impl Board {

@@ -72,13 +72,13 @@ fn of_state(page: &mut Exposition, state: &State, now: SystemTime) {
         f64::from(u8::from(taken)),
     );
     let now = unix(now).cast_signed();
-    for file in &state.certificates {
+    for file in &state.expiries {
         let path = file.path.display().to_string();
         let labels = [("file", path.as_str()), ("key", file.key)];
         let left = file.not_after.saturating_sub(now);
         page.gauge(
             "peergate_certificate_expiry_seconds",
-            "Until the first certificate of the file ends.",
+            "Until the first certificate or revocation list of the file ends.",
             &labels,
             left as f64,
         );

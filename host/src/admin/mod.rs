@@ -10,7 +10,7 @@ mod pages;
 mod report;
 mod server;
 
-pub use board::{Attempt, Board, CertificateFile, Desk, State};
+pub use board::{Attempt, Board, Desk, State};
 pub use failure::failure;
 pub use pages::{Page, page};
 pub use report::{ConnectionReport, ListenerReport, Report};

@@ -41,8 +41,8 @@ async fn health(board: &Board) -> Page {
 
 fn configuration(board: &Board) -> Value {
     let state = board.state();
-    let certificates: Vec<_> = state
-        .certificates
+    let files: Vec<_> = state
+        .expiries
         .iter()
         .map(|file| json!({"key": file.key, "path": file.path.display().to_string(), "not-after": file.not_after}))
         .collect();
@@ -53,7 +53,7 @@ fn configuration(board: &Board) -> Value {
         "last-attempt": state.attempt.map(|attempt| json!({"at": unix(attempt.at), "error": attempt.error})),
         "reload-failures": state.failures,
         "insecure-modes": state.insecure,
-        "certificates": certificates,
+        "files": files,
         "configuration": state.configuration,
     })
 }

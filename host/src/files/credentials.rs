@@ -9,6 +9,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
+use super::expiry::Expiry;
 use super::guard::{Audience, FileError, quoted, read};
 use super::pem;
 
@@ -17,6 +18,8 @@ pub struct Credentials {
     pub(crate) identity: CertifiedKey,
     pub(crate) authorities: RootCertStore,
     pub(crate) revocation_lists: Vec<CertificateRevocationListDer<'static>>,
+    /// When each of the files ends.
+    pub(crate) expiries: Vec<Expiry>,
 }
 
 impl Credentials {
@@ -26,17 +29,25 @@ impl Credentials {
     /// The first entry that cannot be used: a file that is unreadable, no PEM or open to others, a
     /// key that is encrypted or does not belong to the certificate, an authority that is no certificate.
     pub fn load(files: &RequiredFiles) -> Result<Self, CredentialsError> {
+        let mut expiries = Vec::new();
         let authorities = match &files.ca_certificates {
-            Some(path) => authorities(Path::new(path))?,
+            Some(path) => authorities(Path::new(path), &mut expiries)?,
             None => RootCertStore::empty(),
         };
         let identity = identity(Path::new(&files.certificates), Path::new(&files.private_key))?;
+        expiries.extend(Expiry::of_certificates(
+            CERTIFICATES,
+            Path::new(&files.certificates),
+            &identity.cert,
+        ));
         let mut revocation_lists = Vec::new();
         for path in files.crls.iter().map(Path::new) {
             let pem = content(CRLS, path, Audience::Everybody)?;
-            revocation_lists.extend(pem::revocation_lists(&pem).map_err(at(CRLS, path))?);
+            let lists = pem::revocation_lists(&pem).map_err(at(CRLS, path))?;
+            expiries.extend(Expiry::of_revocation_lists(CRLS, path, &lists));
+            revocation_lists.extend(lists);
         }
-        Ok(Self { identity, authorities, revocation_lists })
+        Ok(Self { identity, authorities, revocation_lists, expiries })
     }
 }
 
@@ -159,9 +170,11 @@ impl fmt::Display for About<'_> {
     }
 }
 
-fn authorities(path: &Path) -> Result<RootCertStore, CredentialsError> {
+fn authorities(path: &Path, expiries: &mut Vec<Expiry>) -> Result<RootCertStore, CredentialsError> {
     let mut store = RootCertStore::empty();
-    for (index, certificate) in certificates(AUTHORITIES, path)?.into_iter().enumerate() {
+    let found = certificates(AUTHORITIES, path)?;
+    expiries.extend(Expiry::of_certificates(AUTHORITIES, path, &found));
+    for (index, certificate) in found.into_iter().enumerate() {
         store.add(certificate).map_err(|_| at(AUTHORITIES, path)(Fault::BadCertificate(index + 1)))?;
     }
     Ok(store)

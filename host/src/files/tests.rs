@@ -306,3 +306,29 @@ fn a_file_name_cannot_break_the_line() {
     let error = read(Path::new("/nowhere/a\nb"), Audience::Everybody).expect_err("not there").to_string();
     assert!(error.starts_with("cannot read `/nowhere/a\\nb`"), "{error}");
 }
+
+#[test]
+fn the_end_of_each_file_is_known() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = Authority::root("root").expect("a root");
+    let now = time::OffsetDateTime::now_utc();
+    let end = now + time::Duration::hours(7);
+    let leaf = root.issue(&Leaf::new().cn("node").valid(now - time::Duration::HOUR, end)).expect("a leaf");
+    leaf.write(directory.path(), "node").expect("written");
+    let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
+    std::fs::write(path("ca.pem"), root.pem()).expect("written");
+    let files = RequiredFiles {
+        ca_certificates: Some(path("ca.pem")),
+        certificates: path("node.pem"),
+        private_key: path("node.key"),
+        crls: Vec::new(),
+    };
+    let expiries = Credentials::load(&files).expect("credentials").expiries;
+    let [authority, identity] = expiries.as_slice() else { panic!("{expiries:?}") };
+    assert_eq!((authority.key, identity.key), ("ca-certificates", "certificates"));
+    assert_eq!(
+        (identity.path.to_str(), identity.not_after),
+        (Some(&*files.certificates), end.unix_timestamp())
+    );
+    assert!(authority.not_after > identity.not_after);
+}

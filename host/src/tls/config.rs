@@ -68,7 +68,7 @@ pub fn server_config(
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(accepted_protocols)?)
         .map_err(|_| TlsError::Inconsistent)?;
-    let Credentials { identity, authorities, revocation_lists } = credentials;
+    let Credentials { identity, authorities, revocation_lists, .. } = credentials;
     let verifier = match authentication {
         Authentication::Peer | Authentication::Trusted => {
             Some(chain_verifier(authorities, revocation_lists, provider).map_err(TlsError::Verifier)?)
