@@ -1,4 +1,4 @@
-//! One line per decision, on stderr.
+//! One line per decision: text on stderr, or JSON where the operator wants it ([`start`]).
 //!
 //! A line carries what the filter decided and for whom, never a header value or a body. Text from outside is cleaned,
 //! so a name in a certificate cannot begin a line of its own or colour a terminal.
@@ -9,12 +9,13 @@ mod sink;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Instant, SystemTime};
 
 use http::StatusCode;
 use tracing::{info, warn};
 
+use record::Record;
 pub use record::Whom;
 pub use sink::{Target, flush, lost, reopen, start};
 
@@ -40,85 +41,124 @@ pub struct Asked<'a> {
 
 impl Audit {
     /// The network gate judged a peer.
-    pub fn connection(&self, peer: SocketAddr, verdict: &Verdict) {
-        let decision = shown(&verdict.decision);
-        if verdict.allow {
-            info!(%peer, %decision, "allow connection");
-        } else if self.admits_line(peer) {
-            warn!(%peer, %decision, "deny connection");
+    pub fn connection(&self, whom: &Whom, verdict: &Verdict) {
+        let Verdict { allow, decision } = verdict;
+        if !allow && !self.admits_line(whom) {
+            return;
+        }
+        if sink::is_on() {
+            return write(Record::new("connection", whom, SystemTime::now()).decided(*allow, Some(decision)));
+        }
+        let (peer, decision) = (whom.source, shown(decision));
+        match allow {
+            true => info!(%peer, %decision, "allow connection"),
+            false => warn!(%peer, %decision, "deny connection"),
         }
     }
 
     /// The filter judged a request; `refused` is the status the client got in place of the upstream's.
     pub fn request(
         &self,
-        peer: SocketAddr,
+        whom: &Whom,
         asked: Asked<'_>,
         refused: Option<StatusCode>,
         decision: Option<String>,
     ) {
-        let decision = shown(decision.as_deref().unwrap_or("none"));
+        if refused.is_some() && !self.admits_line(whom) {
+            return;
+        }
         let Asked { method, path } = asked;
-        let (method, path) = (shown(method), shown(path));
+        if sink::is_on() {
+            let record = Record::new("request", whom, SystemTime::now());
+            let record = record.decided(refused.is_none(), decision.as_deref());
+            let record = record.with("method", cut(method)).with("path", cut(path));
+            return write(match refused {
+                Some(status) => record.with("status", status.as_u16()),
+                None => record,
+            });
+        }
+        let decision = shown(decision.as_deref().unwrap_or("none"));
+        let (peer, method, path) = (whom.source, shown(method), shown(path));
         match refused {
             None => info!(%peer, %method, %path, %decision, "allow request"),
-            Some(status) if self.admits_line(peer) => {
+            Some(status) => {
                 warn!(%peer, %method, %path, status = status.as_u16(), %decision, "deny request");
             }
-            Some(_) => {}
         }
     }
 
     /// A handshake ended without a decision.
-    pub fn handshake(&self, peer: SocketAddr, error: &dyn Display) {
-        if self.admits_line(peer) {
-            warn!(%peer, error = %shown(&error.to_string()), "handshake failed");
-        }
+    pub fn handshake(&self, whom: &Whom, error: &dyn Display) {
+        self.trouble(whom, "handshake", "handshake failed", error);
     }
 
     /// An open connection is no longer admitted.
-    pub fn ended(&self, peer: SocketAddr, reason: &str, decision: Option<&str>) {
-        if self.admits_line(peer) {
-            let (reason, decision) = (shown(reason), shown(decision.unwrap_or("none")));
-            warn!(%peer, %reason, %decision, "end connection");
+    pub fn ended(&self, whom: &Whom, reason: &str, decision: Option<&str>) {
+        if !self.admits_line(whom) {
+            return;
         }
+        if sink::is_on() {
+            let record = Record::new("end", whom, SystemTime::now()).with("reason", cut(reason));
+            return write(record.decided(false, decision));
+        }
+        let (peer, reason, decision) = (whom.source, shown(reason), shown(decision.unwrap_or("none")));
+        warn!(%peer, %reason, %decision, "end connection");
     }
 
     /// The filter gave no usable answer, which is a denial.
-    pub fn fault(&self, peer: SocketAddr, error: &dyn Display) {
-        if self.admits_line(peer) {
-            warn!(%peer, error = %shown(&error.to_string()), "filter failed");
-        }
+    pub fn fault(&self, whom: &Whom, error: &dyn Display) {
+        self.trouble(whom, "filter", "filter failed", error);
     }
 
     /// The upstream gave no response.
-    pub fn upstream(&self, peer: SocketAddr, error: &dyn Display) {
-        if self.admits_line(peer) {
-            warn!(%peer, error = %shown(&error.to_string()), "upstream failed");
-        }
+    pub fn upstream(&self, whom: &Whom, error: &dyn Display) {
+        self.trouble(whom, "upstream", "upstream failed", error);
     }
 
     /// The client broke HTTP.
-    pub fn protocol(&self, peer: SocketAddr, error: &dyn Display) {
-        if self.admits_line(peer) {
-            warn!(%peer, error = %shown(&error.to_string()), "connection failed");
-        }
+    pub fn protocol(&self, whom: &Whom, error: &dyn Display) {
+        self.trouble(whom, "protocol", "connection failed", error);
     }
 
-    fn admits_line(&self, peer: SocketAddr) -> bool {
+    /// Tells of the lines left out of windows that are over.
+    pub fn tell_left_out(&self) {
         let now = Instant::now();
+        self.refusals.borrow_mut().retain(|address, window| {
+            if window.is_over(now) {
+                window.tell(*address);
+            }
+            !window.is_over(now)
+        });
+    }
+
+    fn trouble(&self, whom: &Whom, event: &str, message: &'static str, error: &dyn Display) {
+        if !self.admits_line(whom) {
+            return;
+        }
+        let error = error.to_string();
+        if sink::is_on() {
+            return write(Record::new(event, whom, SystemTime::now()).with("error", cut(&error)));
+        }
+        warn!(peer = %whom.source, error = %shown(&error), "{message}");
+    }
+
+    fn admits_line(&self, whom: &Whom) -> bool {
+        let (peer, now) = (whom.source.ip(), Instant::now());
         let mut refusals = self.refusals.borrow_mut();
         if refusals.len() >= ADDRESSES {
-            refusals.retain(|_, window| !window.is_over(now));
+            refusals.retain(|address, window| {
+                if window.is_over(now) {
+                    window.tell(*address);
+                }
+                !window.is_over(now)
+            });
         }
         // More addresses within a second than are told apart share one allowance.
-        let known = refusals.len() < ADDRESSES || refusals.contains_key(&peer.ip());
-        let address = if known { peer.ip() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let known = refusals.len() < ADDRESSES || refusals.contains_key(&peer);
+        let address = if known { peer } else { Ipv4Addr::UNSPECIFIED.into() };
         let window = refusals.entry(address).or_insert_with(|| Window::new(now));
         if window.is_over(now) {
-            if window.lines > limits::REFUSAL_LINES {
-                warn!(peer = %address, lines = window.lines - limits::REFUSAL_LINES, "lines left out");
-            }
+            window.tell(address);
             *window = Window::new(now);
         }
         window.lines += 1;
@@ -126,10 +166,18 @@ impl Audit {
     }
 }
 
+fn write(record: Record) {
+    sink::write(record.line());
+}
+
 /// Cut off at [`limits::LOGGED_BYTES`]: a thousand lines that wait to be written must not be a thousand times what a
 /// client may send.
 fn shown(text: &str) -> Clean<'_> {
-    Clean(&text[..text.floor_char_boundary(limits::LOGGED_BYTES)])
+    Clean(cut(text))
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(limits::LOGGED_BYTES)]
 }
 
 /// The lines about one address within one second.
@@ -145,7 +193,17 @@ impl Window {
     }
 
     fn is_over(&self, now: Instant) -> bool {
-        now.duration_since(self.since) >= Duration::from_secs(1)
+        now.duration_since(self.since) >= limits::REFUSAL_WINDOW
+    }
+
+    fn tell(&self, address: IpAddr) {
+        let Some(lines) = self.lines.checked_sub(limits::REFUSAL_LINES).filter(|lines| *lines > 0) else {
+            return;
+        };
+        if sink::is_on() {
+            return write(Record::left_out(address, lines, SystemTime::now()));
+        }
+        warn!(peer = %address, lines, "lines left out");
     }
 }
 
@@ -155,6 +213,10 @@ const ADDRESSES: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn whom(address: Ipv4Addr) -> Whom {
+        Whom { listener: "in".into(), endpoint: None, connection: 1, source: (address, 1).into() }
+    }
 
     #[test]
     fn text_without_end_is_cut_off_between_characters() {
@@ -167,18 +229,17 @@ mod tests {
     #[test]
     fn lines_about_one_address_are_limited_and_others_are_not() {
         let audit = Audit::default();
-        let peer: SocketAddr = "192.0.2.1:1".parse().expect("an address");
-        let other: SocketAddr = "192.0.2.2:1".parse().expect("an address");
-        let admitted = (0..100).filter(|_| audit.admits_line(peer)).count();
+        let (peer, other) = (whom([192, 0, 2, 1].into()), whom([192, 0, 2, 2].into()));
+        let admitted = (0..100).filter(|_| audit.admits_line(&peer)).count();
         assert!((limits::REFUSAL_LINES as usize..100).contains(&admitted), "{admitted}");
-        assert!(audit.admits_line(other));
+        assert!(audit.admits_line(&other));
     }
 
     #[test]
     fn a_flood_of_addresses_keeps_the_table_small() {
         let audit = Audit::default();
         for number in 0..5000_u32 {
-            audit.admits_line(SocketAddr::new(Ipv4Addr::from(number + 1).into(), 1));
+            audit.admits_line(&whom(Ipv4Addr::from(number + 1)));
         }
         assert!(audit.refusals.borrow().len() <= ADDRESSES + 1);
     }

@@ -1,63 +1,138 @@
 //! `peergate run`: from settings to a host that serves, reloads and drains.
 
+mod effective;
 mod error;
 mod generation;
+mod keeper;
 mod modes;
+mod needs;
 mod policy_document;
+mod signals;
 mod source;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
-use tokio::time::timeout;
-use tracing::{info, warn};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tracing::{error, info, warn};
 
 pub use error::RunError;
 use generation::Loader;
 pub use generation::{check, check_configuration};
+use keeper::{Cause, Keeper};
 pub use modes::ModeError;
+use signals::{Asked, Signals};
 pub use source::{ENVIRONMENT, Source};
 
+use crate::admin::{Board, Desk, Server};
+use crate::audit::{self, Target};
+use crate::files::recorded;
 use crate::log;
 use crate::proxy::{self, Listener, Orders, Setup, WorkerError, limits};
+use crate::systemd::{self, Activated, Pulse, Pulses};
+use crate::watch::Watch;
+
+/// What only the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where decisions are written as JSON lines.
+    pub audit: Option<Target>,
+    /// Whether to give up what serving does not need.
+    pub sandbox: bool,
+}
 
 /// Serves until SIGTERM or SIGINT and the end of the drain.
 ///
 /// # Errors
 /// What stopped the start, or the end of a worker that was not asked to end.
-pub fn run(source: Source) -> Result<(), RunError> {
+pub fn run(source: Source, options: &Options) -> Result<(), RunError> {
+    // SAFETY: this is the first thing the command does; it has opened nothing but the pipes of its log, if that.
+    let activated = unsafe { Activated::take() };
+    activated.map_err(RunError::Activation)?.keep();
+    if let Some(target) = &options.audit {
+        audit::start(target.clone()).map_err(|error| RunError::Audit { target: target.clone(), error })?;
+    }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
-    runtime.block_on(serve(Loader::new(source)))
+    let served = runtime.block_on(serve(Loader::new(source), options));
+    audit::flush();
+    served
 }
 
-async fn serve(mut loader: Loader) -> Result<(), RunError> {
+async fn serve(mut loader: Loader, options: &Options) -> Result<(), RunError> {
     // Before the first line that says we are ready: whoever reads it may send a signal at once.
     let mut signals = Signals::catch().map_err(RunError::Runtime)?;
     raise_descriptor_limit();
     forbid_core_dumps().map_err(RunError::Runtime)?;
-    let generation = Arc::new(loader.load()?);
+    let (loaded, trail) = recorded(|| loader.load());
+    let generation = Arc::new(loaded?);
+    let admin = loader.admin().map(Server::bind).transpose().map_err(RunError::Admin)?;
+    // Threads are restricted like the one that starts them: from here on, all.
+    loader.confine(options, &trail)?;
+    let (board, desks) = Board::new(loader.workers().into());
+    let board = Arc::new(board);
+    keeper::show(&board, &generation);
     let (orders, _) = watch::channel(Orders { generation: Arc::clone(&generation), draining: false });
-    let mut ended = start_workers(loader.workers(), &orders)?;
+    let (mut ended, mut pulses) = start_workers(desks, &board, &orders)?;
+    let watch = Watch::start().map_err(RunError::Runtime)?;
+    watch.follow(trail.clone());
+    if let Some(admin) = admin {
+        log::line(&format!("admin pages on http://{}", admin.address()));
+        admin.serve(Arc::clone(&board)).map_err(RunError::Runtime)?;
+    }
     announce(&generation.listeners, loader.workers());
     drop(generation);
+    let mut keeper = Keeper { loader, orders, board, watch, trail };
+    systemd::ready(&keeper.status());
+    let mut timer = ticks(limits::RELOAD);
+    let mut pings = ticks(systemd::watchdog().unwrap_or(limits::RELOAD));
     loop {
         tokio::select! {
             _ = ended.recv() => return Err(RunError::WorkerEnded),
+            () = keeper.changed() => {
+                keeper.reload(Cause::Change);
+                systemd::status(&keeper.status());
+            }
+            _ = timer.tick() => keeper.reload(Cause::Timer),
+            _ = pings.tick() => ping(&mut pulses),
             asked = signals.next() => match asked {
-                Asked::Reload => reload(&mut loader, &orders),
+                Asked::Reload => {
+                    systemd::reloading();
+                    audit::reopen();
+                    keeper.reload(Cause::Signal);
+                    systemd::ready(&keeper.status());
+                }
                 Asked::Drain => break,
             },
         }
     }
-    drain(&orders, &mut ended, &mut signals).await;
+    systemd::stopping("draining");
+    keeper.board.drain();
+    drain(&keeper.orders, &mut ended, &mut signals).await;
     Ok(())
+}
+
+/// The first tick is a whole period away.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Tells systemd that all is well, if it is: a worker that hangs is a reason to be restarted.
+fn ping(pulses: &mut Pulses) {
+    let silent = pulses.silent();
+    if silent.is_empty() {
+        systemd::alive();
+    } else {
+        error!(workers = ?silent, "workers do not respond, systemd is not told that all is well");
+    }
 }
 
 /// One line for each listener.
@@ -92,12 +167,27 @@ fn forbid_core_dumps() -> std::io::Result<()> {
 }
 
 /// Starts all workers and waits until each accepts. The receiver gets a message, or ends, when workers end.
-fn start_workers(workers: u16, orders: &watch::Sender<Orders>) -> Result<UnboundedReceiver<()>, RunError> {
+fn start_workers(
+    desks: Vec<Desk>,
+    board: &Arc<Board>,
+    orders: &watch::Sender<Orders>,
+) -> Result<(UnboundedReceiver<()>, Pulses), RunError> {
     let connections = Arc::new(AtomicUsize::new(0));
     let (ready, started) = mpsc::channel::<Result<(), WorkerError>>();
     let (end, ended) = unbounded_channel();
-    for index in 0..workers {
-        let setup = Setup { index, orders: orders.subscribe(), connections: Arc::clone(&connections) };
+    let mut pulses = Vec::new();
+    for (index, desk) in (0..).zip(desks) {
+        let pulse = Pulse::default();
+        pulses.push(pulse.clone());
+        let setup = Setup {
+            index,
+            orders: orders.subscribe(),
+            connections: Arc::clone(&connections),
+            desk,
+            board: Arc::clone(board),
+            // Twice as often as it is looked at.
+            beat: systemd::watchdog().map(|period| (pulse, period / 2)),
+        };
         let (ready, end) = (ready.clone(), End(end.clone()));
         let body = move || {
             let _end = end;
@@ -107,30 +197,10 @@ fn start_workers(workers: u16, orders: &watch::Sender<Orders>) -> Result<Unbound
         thread::Builder::new().name(format!("worker-{index}")).spawn(body).map_err(RunError::Runtime)?;
     }
     drop(ready);
-    for _ in 0..workers {
+    for _ in 0..pulses.len() {
         started.recv().map_err(|_| RunError::WorkerEnded)?.map_err(RunError::Worker)?;
     }
-    Ok(ended)
-}
-
-/// New connections use the new generation, open ones are judged by it again; or nobody does.
-fn reload(loader: &mut Loader, orders: &watch::Sender<Orders>) {
-    match loader.load() {
-        Ok(generation) => {
-            let (number, generation) = (generation.number, Arc::new(generation));
-            let before = orders
-                .send_replace(Orders { generation: Arc::clone(&generation), draining: false })
-                .generation;
-            let is_new =
-                |it: &&Listener| before.listeners.iter().all(|old| !Arc::ptr_eq(&old.sockets, &it.sockets));
-            announce(generation.listeners.iter().filter(is_new), loader.workers());
-            info!(
-                generation = number,
-                "policy and files reloaded; open connections are judged by them again"
-            );
-        }
-        Err(error) => warn!("reload failed, the old policy and files stay in use: {error}"),
-    }
+    Ok((ended, Pulses::of(pulses)))
 }
 
 /// Waits for the workers; a second signal ends it at once.
@@ -155,38 +225,5 @@ impl Drop for End {
     fn drop(&mut self) {
         // Nobody listens any more after a failed start.
         let _ = self.0.send(());
-    }
-}
-
-enum Asked {
-    Reload,
-    Drain,
-}
-
-struct Signals {
-    hangup: Signal,
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn catch() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.interrupt.recv() => Asked::Drain,
-            _ = self.terminate.recv() => Asked::Drain,
-        }
-    }
-
-    async fn drain_again(&mut self) {
-        while let Asked::Reload = self.next().await {}
     }
 }

@@ -11,6 +11,8 @@ pub fn failure(error: &io::Error) -> &'static str {
         Some(cause) => of_tls(cause),
         None if error.kind() == io::ErrorKind::UnexpectedEof => "closed",
         None if error.kind() == io::ErrorKind::ConnectionReset => "closed",
+        // Nothing else in a handshake is looked for.
+        None if error.kind() == io::ErrorKind::NotFound => "unknown-name",
         None => "other",
     }
 }

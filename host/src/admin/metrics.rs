@@ -33,7 +33,8 @@ pub(super) async fn metrics(board: &Board) -> String {
     for report in &reports {
         of_worker(&mut page, report);
     }
-    page.counter("peergate_log_lines_lost_total", LINES_LOST, &[("log", "stderr")], crate::log::lost());
+    page.counter("peergate_log_lines_lost_total", LINES_LOST, &[], crate::log::lost());
+    page.counter("peergate_audit_lines_lost_total", LINES_LOST, &[], crate::audit::lost());
     page.text()
 }
 

@@ -13,5 +13,5 @@ mod server;
 pub use board::{Attempt, Board, Desk, State};
 pub use failure::failure;
 pub use pages::{Page, page};
-pub use report::{ConnectionReport, ListenerReport, Report};
+pub use report::{CONNECTIONS_TOLD, ConnectionReport, ListenerReport, Report};
 pub use server::{Server, ServerError};

@@ -11,7 +11,7 @@ use crate::wasm::Metric;
 /// One worker, from its start to now.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Its listeners, in the order of the configuration, and after them those that are no longer in it.
+    /// Its listeners, in the order of the configuration.
     pub listeners: Vec<ListenerReport>,
     /// What its filters counted.
     pub metrics: Vec<Metric>,

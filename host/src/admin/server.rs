@@ -22,6 +22,7 @@ use tracing::warn;
 
 use super::board::Board;
 use super::pages::page;
+use crate::config::Address;
 
 /// A port that is bound and not yet served.
 #[derive(Debug)]
@@ -35,6 +36,13 @@ pub struct Server {
 pub enum ServerError {
     /// Everybody on the network could read who connects here.
     NotLoopback(SocketAddr),
+    /// No port, or a name that is unknown.
+    Resolve {
+        /// As configured.
+        address: Address,
+        /// Why.
+        error: io::Error,
+    },
     /// The system said no.
     Bind {
         /// As configured.
@@ -52,6 +60,9 @@ impl fmt::Display for ServerError {
                 "admin: {address} can be reached from other machines, and these pages ask for no certificate; use \
                  127.0.0.1 or [::1], or `\"admin-path\"` on a peer listener"
             ),
+            Self::Resolve { address, error } => {
+                write!(formatter, "admin: {address}: {error}; expected a loopback address, HOST:PORT")
+            }
             Self::Bind { address, error } => {
                 write!(formatter, "admin: cannot listen on {address}: {error}; choose another address")
             }
@@ -66,7 +77,9 @@ impl Server {
     ///
     /// # Errors
     /// It is not loopback, or in use.
-    pub fn bind(address: SocketAddr) -> Result<Self, ServerError> {
+    pub fn bind(address: &Address) -> Result<Self, ServerError> {
+        let address =
+            address.resolve().map_err(|error| ServerError::Resolve { address: address.clone(), error })?;
         if !address.ip().to_canonical().is_loopback() {
             return Err(ServerError::NotLoopback(address));
         }

@@ -1,6 +1,6 @@
 //! One audit line: a JSON object.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -29,12 +29,7 @@ pub(super) struct Record(Map<String, Value>);
 
 impl Record {
     pub(super) fn new(event: &str, whom: &Whom, now: SystemTime) -> Self {
-        let mut fields = Map::new();
-        // A time that cannot be written is none before the year 10,000.
-        let time = OffsetDateTime::from(now);
-        let time = time.replace_nanosecond(time.nanosecond() / 1_000_000 * 1_000_000).unwrap_or(time);
-        fields.insert("time".into(), time.format(&Rfc3339).unwrap_or_default().into());
-        fields.insert("event".into(), event.into());
+        let Self(mut fields) = Self::at(event, now);
         fields.insert("listener".into(), (&*whom.listener).into());
         if let Some(endpoint) = whom.endpoint {
             fields.insert("endpoint".into(), endpoint.into());
@@ -42,6 +37,18 @@ impl Record {
         fields.insert("connection".into(), whom.connection.into());
         fields.insert("source".into(), whom.source.to_string().into());
         Self(fields)
+    }
+
+    /// How many lines about an address were not written.
+    pub(super) fn left_out(address: IpAddr, lines: u32, now: SystemTime) -> Self {
+        Self::at("lines-left-out", now).with("source", address.to_string()).with("lines", lines)
+    }
+
+    fn at(event: &str, now: SystemTime) -> Self {
+        // A time that cannot be written is none before the year 10,000.
+        let time = OffsetDateTime::from(now);
+        let time = time.replace_nanosecond(time.nanosecond() / 1_000_000 * 1_000_000).unwrap_or(time);
+        Self(Map::new()).with("time", time.format(&Rfc3339).unwrap_or_default()).with("event", event)
     }
 
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {

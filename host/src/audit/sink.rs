@@ -1,6 +1,7 @@
 //! Where audit lines go: a file or standard output, written by a thread of its own. Traffic never waits for a disk: when
 //! lines come faster than they can be written they are left out and counted.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,6 +27,15 @@ impl Target {
     /// As the command line says it: `-` is standard output.
     pub fn of(text: &str) -> Self {
         if text == "-" { Self::Stdout } else { Self::File(text.into()) }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => formatter.write_str("standard output"),
+            Self::File(path) => write!(formatter, "`{}`", path.display().to_string().escape_debug()),
+        }
     }
 }
 

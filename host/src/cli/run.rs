@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use peergate_host::config::{self, Address, Document, Inbound, Upstream};
+use peergate_host::audit::Target;
+use peergate_host::config::{self, Address, Admin, Document, Inbound, Upstream};
 use peergate_host::log;
-use peergate_host::run::{Source, run};
+use peergate_host::run::{Options, Source, run};
 use peergate_policy::Endpoint;
 
 use super::endpoint::endpoint;
@@ -26,7 +27,7 @@ pub(super) struct Run {
     /// What is forwarded
     #[arg(long, value_enum, default_value_t = Protocol::Http)]
     protocol: Protocol,
-    /// Where to listen, HOST:PORT or unix:/path; port 0 chooses a free one
+    /// Where to listen, HOST:PORT, unix:/path or systemd:NAME; port 0 chooses a free one
     #[arg(long, value_name = "ADDR", requires = "upstream")]
     inbound: Option<Address>,
     /// The local service, HOST:PORT or unix:/path
@@ -35,6 +36,15 @@ pub(super) struct Run {
     /// What the local service speaks; gRPC needs h2c
     #[arg(long, value_enum, default_value_t = UpstreamProtocol::Http1)]
     upstream_protocol: UpstreamProtocol,
+    /// Pages for operators on a loopback address: /metrics, /healthz, /readyz, /config, /connections
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<Address>,
+    /// Write decisions as JSON lines to a file, or to standard output (`-`)
+    #[arg(long, value_name = "FILE")]
+    audit: Option<String>,
+    /// Do not give up what serving does not need (Landlock, no_new_privs)
+    #[arg(long)]
+    no_sandbox: bool,
     /// A filter in place of the built-in one
     #[arg(long, value_name = "WASM")]
     filter: Option<PathBuf>,
@@ -44,8 +54,17 @@ pub(super) struct Run {
 }
 
 /// What a configuration file says itself.
-const FLAGS: [&str; 8] =
-    ["policy", "endpoint", "protocol", "inbound", "upstream", "upstream_protocol", "filter", "workers"];
+const FLAGS: [&str; 9] = [
+    "policy",
+    "endpoint",
+    "admin",
+    "protocol",
+    "inbound",
+    "upstream",
+    "upstream_protocol",
+    "filter",
+    "workers",
+];
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Protocol {
@@ -61,6 +80,7 @@ enum UpstreamProtocol {
 
 impl Run {
     pub(super) fn execute(self) -> ExitCode {
+        let options = Options { audit: self.audit.as_deref().map(Target::of), sandbox: !self.no_sandbox };
         let source = match self.source() {
             Ok(source) => source,
             Err(error) => {
@@ -72,7 +92,7 @@ impl Run {
             eprintln!("peergate: {error}");
             return ExitCode::FAILURE;
         }
-        let result = run(source);
+        let result = run(source, &options);
         let code = match &result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -111,7 +131,10 @@ impl Run {
                 names: Vec::new(),
                 deprecated_names: Vec::new(),
             }],
+            admin_path: None,
         };
-        Document::of(inbound, self.workers, self.filter).map(|document| Source::Flags(document.into()))
+        let mut document = Document::of(inbound, self.workers, self.filter)?;
+        document.admin = self.admin.map(|address| Admin { address });
+        Ok(Source::Flags(document.into()))
     }
 }

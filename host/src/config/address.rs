@@ -9,15 +9,17 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// `HOST:PORT` (IPv6 in brackets), or `unix:/absolute/path`.
+/// `HOST:PORT` (IPv6 in brackets), `unix:/absolute/path`, or `systemd:NAME`.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq)]
 #[serde(try_from = "String")]
-#[schemars(with = "String", extend("pattern" = "^(unix:/.+|.+:[0-9]{1,5})$"))]
+#[schemars(with = "String", extend("pattern" = "^(unix:/.+|systemd:.+|.+:[0-9]{1,5})$"))]
 pub enum Address {
     /// A host name or IP address, and a port.
     Tcp(String),
     /// A socket in the file system.
     Unix(PathBuf),
+    /// A socket that systemd opened, by its `FileDescriptorName=`.
+    Systemd(String),
 }
 
 /// A text that is no address.
@@ -34,7 +36,7 @@ impl Address {
             Self::Tcp(text) => {
                 text.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("has no address"))
             }
-            Self::Unix(_) => Err(io::ErrorKind::InvalidInput.into()),
+            Self::Unix(_) | Self::Systemd(_) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 
@@ -43,6 +45,7 @@ impl Address {
         match self {
             Self::Tcp(text) => !text.ends_with(":0"),
             Self::Unix(_) => true,
+            Self::Systemd(_) => false,
         }
     }
 }
@@ -54,6 +57,9 @@ impl FromStr for Address {
         let wrong = || AddressError(text.to_owned());
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(wrong()) };
+        }
+        if let Some(name) = text.strip_prefix("systemd:") {
+            return if name.is_empty() { Err(wrong()) } else { Ok(Self::Systemd(name.to_owned())) };
         }
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let bracketed = host.starts_with('[') && host.ends_with(']');
@@ -78,6 +84,7 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(text) => formatter.write_str(text),
             Self::Unix(path) => write!(formatter, "unix:{}", path.display().to_string().escape_debug()),
+            Self::Systemd(name) => write!(formatter, "systemd:{}", name.escape_debug()),
         }
     }
 }

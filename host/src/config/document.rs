@@ -43,7 +43,7 @@ pub struct Cluster {
 pub struct Inbound {
     /// How logs and metrics call it [default: its address]
     pub name: Option<String>,
-    /// Where to listen: HOST:PORT, or unix:/absolute/path; port 0 chooses a free one
+    /// Where to listen: HOST:PORT, unix:/absolute/path, or systemd:NAME; port 0 chooses a free one
     pub address: Address,
     /// What is forwarded
     #[serde(default)]
@@ -52,6 +52,8 @@ pub struct Inbound {
     pub upstream: Upstream,
     /// Who may come in; of several, the name that the client asks for (SNI) chooses
     pub endpoints: Vec<Endpoint>,
+    /// Requests below this path are answered with the admin pages, once the filter allowed them; for `peer` endpoints only
+    pub admin_path: Option<String>,
 }
 
 /// What is forwarded.
@@ -198,11 +200,27 @@ impl Document {
 impl Inbound {
     fn check(&self) -> Result<(), (String, String)> {
         if !self.upstream.address.is_target() {
-            return Err(("/upstream/address".to_owned(), "port 0 cannot be connected to".to_owned()));
+            return Err((
+                "/upstream/address".to_owned(),
+                "port 0 and sockets of systemd cannot be connected to".to_owned(),
+            ));
         }
         if self.endpoints.is_empty() {
             let message = "nobody may come in; add `{\"endpoint\": \"peer\"}` or another kind".to_owned();
             return Err(("/endpoints".to_owned(), message));
+        }
+        if let Some(path) = &self.admin_path {
+            let wrong = |message: &str| Err(("/admin-path".to_owned(), message.to_owned()));
+            let segments = || path.split('/').skip(1);
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_~".contains(&byte);
+            if !path.starts_with('/') || segments().any(str::is_empty) || !path.bytes().all(is_plain) {
+                return wrong(
+                    "expected a path such as `/peergate-admin`, of letters, digits, `-`, `_` and `~`",
+                );
+            }
+            if self.protocol != Protocol::Http || self.endpoints.iter().any(|it| it.kind != Kind::Peer) {
+                return wrong("only peers of protocol `http` may see these pages; put it on such a listener");
+            }
         }
         let mut known = HashSet::new();
         for (index, endpoint) in self.endpoints.iter().enumerate() {

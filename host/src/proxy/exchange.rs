@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::activity::Activity;
+use super::admin_pages::AdminPages;
 use super::body::{Answer, Filtered, ResponseBody, SharedStream};
 use super::headers::{self, RequestHead};
 use super::reply::{Dialect, Reply};
@@ -28,6 +29,8 @@ pub(super) struct Exchange {
     pub(super) upstream: Rc<Upstream>,
     pub(super) activity: Rc<Activity>,
     pub(super) audit: Rc<Audit>,
+    /// Where the configuration has the admin pages on this listener.
+    pub(super) admin: Option<AdminPages>,
 }
 
 /// A request the filter let pass.
@@ -47,7 +50,15 @@ impl Exchange {
         let (parts, body) = request.into_parts();
         let drainable = !parts.headers.contains_key(EXPECT);
         let response = match self.judge(parts, body.is_end_stream()).await {
-            Ok(judged) => self.forward(judged, body).await,
+            Ok(judged) => match self.admin_page(&judged.head) {
+                Some((admin, page)) => {
+                    if drainable {
+                        discard(body);
+                    }
+                    admin.answer(&judged.head.method, &page).await
+                }
+                None => self.forward(judged, body).await,
+            },
             Err(reply) => {
                 if drainable {
                     discard(body);
@@ -65,7 +76,7 @@ impl Exchange {
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let head = request::head(parts).map_err(|bad| {
             let asked = Asked { method: method.as_str(), path: uri.path() };
-            self.audit.request(self.member.connection.source, asked, Some(bad.status()), None);
+            self.audit.request(&self.member.whom, asked, Some(bad.status()), None);
             dialect.error(bad.status())
         })?;
         let length = head.headers.get(CONTENT_LENGTH).cloned();
@@ -75,7 +86,7 @@ impl Exchange {
             Outcome::Continue(pairs) => {
                 let length = if stream.reads_body(Direction::Request) { length_of(&pairs) } else { length };
                 RequestHead::from_pairs(pairs, length).map_err(|error| {
-                    self.audit.fault(self.member.connection.source, &error);
+                    self.audit.fault(&self.member.whom, &error);
                     dialect.error(StatusCode::SERVICE_UNAVAILABLE)
                 })
             }
@@ -84,8 +95,14 @@ impl Exchange {
         };
         let asked = Asked { method: head.method.as_str(), path: head.path.path() };
         let status = judged.as_ref().err().map(|reply| reply.status());
-        self.audit.request(self.member.connection.source, asked, status, stream.decision());
+        self.audit.request(&self.member.whom, asked, status, stream.decision());
         Ok(Judged { head: judged?, stream: Rc::new(stream), dialect })
+    }
+
+    /// The admin page that an allowed request is for.
+    fn admin_page(&self, head: &RequestHead) -> Option<(&AdminPages, String)> {
+        let admin = self.admin.as_ref()?;
+        Some((admin, admin.page_of(head.path.path())?.to_owned()))
     }
 
     async fn forward(&self, judged: Judged, body: Incoming) -> Response<Answer> {
@@ -100,7 +117,7 @@ impl Exchange {
         let reply = match sent {
             // The upgrade was not forwarded, so nobody asked for another protocol.
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                self.audit.upstream(self.member.connection.source, &"switched protocols unasked");
+                self.audit.upstream(&self.member.whom, &"switched protocols unasked");
                 dialect.error(StatusCode::BAD_GATEWAY)
             }
             Ok(response) => match self.judge_response(response, Rc::clone(&stream), dialect).await {
@@ -112,11 +129,11 @@ impl Exchange {
                 if let Some(why) = stream.interruption() {
                     return whole(self.early(&stream, dialect, why).await);
                 }
-                self.audit.protocol(self.member.connection.source, &error);
+                self.audit.protocol(&self.member.whom, &error);
                 dialect.error(StatusCode::BAD_REQUEST)
             }
             Err(error) => {
-                self.audit.upstream(self.member.connection.source, &error);
+                self.audit.upstream(&self.member.whom, &error);
                 dialect.error(StatusCode::BAD_GATEWAY)
             }
         };
@@ -140,7 +157,7 @@ impl Exchange {
         let (mut parts, body) = response.into_parts();
         if !request::is_framed_once(&parts.headers) {
             self.audit.upstream(
-                self.member.connection.source,
+                &self.member.whom,
                 &"two lengths, or a transfer coding besides chunked",
             );
             return Err(Refused::Unseen(dialect.error(StatusCode::BAD_GATEWAY)));
@@ -158,7 +175,7 @@ impl Exchange {
         let rewritten = !ends && stream.reads_body(Direction::Response);
         let length = if rewritten { length_of(&pairs) } else { length };
         let (status, headers) = headers::response_from_pairs(pairs, length).map_err(|error| {
-            self.audit.fault(self.member.connection.source, &error);
+            self.audit.fault(&self.member.whom, &error);
             Refused::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE))
         })?;
         let mut response = Response::new(Filtered::response(body, stream));
@@ -194,14 +211,14 @@ impl Exchange {
                 reply
             }
             Err(error) => {
-                self.audit.fault(self.member.connection.source, &error);
+                self.audit.fault(&self.member.whom, &error);
                 dialect.error(StatusCode::SERVICE_UNAVAILABLE)
             }
         }
     }
 
     fn failed(&self, dialect: Dialect, reason: &'static str) -> Reply {
-        self.audit.fault(self.member.connection.source, &reason);
+        self.audit.fault(&self.member.whom, &reason);
         dialect.error(match reason {
             // As Envoy when a stream times out.
             PAUSED_TOO_LONG => StatusCode::GATEWAY_TIMEOUT,

@@ -1,5 +1,6 @@
 //! What was read together and is used together: listeners, policies, credentials.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::listener::Sockets;
@@ -29,6 +30,8 @@ pub struct Listener {
     pub upstream: Upstream,
     /// At least one.
     pub endpoints: Vec<Endpoint>,
+    /// Below it are the admin pages, not the service.
+    pub admin_path: Option<Arc<str>>,
 }
 
 /// One kind of client on a port.
@@ -46,6 +49,10 @@ pub struct Endpoint {
     pub configuration: Arc<str>,
     /// Services the filter may call.
     pub clusters: Arc<Clusters>,
+    /// The policy's file.
+    pub policy: PathBuf,
+    /// SHA-256 of the file as it was read, in hex.
+    pub policy_sha256: String,
 }
 
 impl Listener {

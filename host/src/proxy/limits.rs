@@ -44,7 +44,11 @@ pub const LINGER_BYTES: usize = 4 * 1024 * 1024;
 pub const LINGER: Duration = Duration::from_secs(2);
 /// Refused connections that may linger at once in one worker; more are closed at once.
 pub const LINGERING: usize = 256;
-/// Lines a second about refusals of one client address, in each worker.
+/// Lines about refusals of one client address within [`REFUSAL_WINDOW`], in each worker.
 pub const REFUSAL_LINES: u32 = 10;
+/// See [`REFUSAL_LINES`].
+pub const REFUSAL_WINDOW: Duration = Duration::from_secs(1);
 /// The pause after a failed `accept` (out of file descriptors), so that the worker does not spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Files are read again after this long also without a change, as Vespa does.
+pub const RELOAD: Duration = Duration::from_secs(60 * 60);

@@ -4,14 +4,16 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::limits;
 use crate::config::Address;
+use crate::systemd::Activated;
 
 /// The sockets of one listener. They outlive generations, so that a reload refuses no connection.
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl Sockets {
                 (Address::Tcp(bound.to_string()), listeners)
             }
             Address::Unix(path) => (address.clone(), unix(path, workers)?),
+            Address::Systemd(name) => activated(name, workers)?,
         };
         Ok(Self { configured: address.clone(), bound, workers })
     }
@@ -116,6 +119,20 @@ fn unix(path: &PathBuf, workers: usize) -> io::Result<Vec<Listening>> {
     let listener = UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
     (0..workers).map(|_| listener.try_clone().map(Listening::Unix)).collect()
+}
+
+/// Sockets that systemd opened; with fewer than workers, some share one.
+fn activated(name: &str, workers: usize) -> io::Result<(Address, Vec<Listening>)> {
+    let sockets = Activated::of_process().listeners(name).map_err(io::Error::other)?;
+    let bound = SockRef::from(&sockets[0]).local_addr()?.as_socket();
+    let address = bound.map_or_else(|| Address::Systemd(name.to_owned()), |it| Address::Tcp(it.to_string()));
+    let of_worker = |fd: &OwnedFd| {
+        let is_port = SockRef::from(fd).local_addr()?.as_socket().is_some();
+        let fd = fd.try_clone()?;
+        Ok(if is_port { Listening::Tcp(fd.into()) } else { Listening::Unix(fd.into()) })
+    };
+    let listening: io::Result<Vec<_>> = sockets.iter().cycle().take(workers).map(of_worker).collect();
+    Ok((address, listening?))
 }
 
 /// Removes the socket of a process that is gone, and nothing else.

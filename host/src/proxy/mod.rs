@@ -1,6 +1,7 @@
 //! From an accepted socket to the local service and back, one worker per core and nothing shared between workers.
 
 mod activity;
+mod admin_pages;
 mod body;
 mod connection;
 mod exchange;
@@ -18,6 +19,7 @@ mod review;
 mod roster;
 mod site;
 mod socket;
+mod tally;
 mod tcp;
 mod upstream;
 mod worker;

@@ -15,8 +15,10 @@ use super::listener::Sockets;
 use super::roster::{Ending, Roster};
 use super::site::Site;
 use super::socket::Acceptor;
+use super::tally::Tally;
 use super::{connection, limits, review};
-use crate::audit::Audit;
+use crate::admin::{Board, CONNECTIONS_TOLD, ListenerReport};
+use crate::audit::{Audit, Whom};
 use crate::tls::{Arrival, Lingering};
 
 /// What the ports of one worker share.
@@ -27,6 +29,8 @@ pub(super) struct Shared {
     pub(super) ids: Rc<Ids>,
     /// Open connections of the process, for [`limits::CONNECTIONS`].
     pub(super) connections: Arc<AtomicUsize>,
+    /// What the admin pages show.
+    pub(super) board: Arc<Board>,
 }
 
 /// An address that is listened on, whatever generation it serves.
@@ -35,6 +39,7 @@ pub(super) struct Port {
     sockets: Arc<Sockets>,
     site: RefCell<Rc<Site>>,
     pub(super) roster: Rc<Roster>,
+    pub(super) tally: Tally,
     pub(super) shared: Shared,
     /// Becomes true; each accepted connection has a receiver until it is closed.
     closing: watch::Sender<bool>,
@@ -52,6 +57,7 @@ impl Port {
             sockets,
             site: site.into(),
             roster: Rc::default(),
+            tally: Tally::default(),
             shared,
             closing: watch::Sender::default(),
         });
@@ -92,6 +98,14 @@ impl Port {
         self.closing.closed().await;
     }
 
+    /// What is known of it here and now.
+    pub(super) fn report(&self) -> ListenerReport {
+        let name = Arc::clone(&self.site().name);
+        let members = self.roster.members();
+        let connections = members.iter().take(CONNECTIONS_TOLD).map(|member| member.report()).collect();
+        ListenerReport { name, connections, ..self.tally.report() }
+    }
+
     /// Closes what is still open.
     pub(super) fn cut(&self) {
         for member in self.roster.members() {
@@ -114,12 +128,20 @@ async fn accept(port: Rc<Port>, acceptor: Acceptor) {
                     let arrival = Arrival { id: shared.ids.next(), socket, source, destination };
                     let serving = connection::serve(Rc::clone(&port), arrival);
                     let open = port.closing.subscribe();
+                    port.tally.opened();
+                    let port = Rc::clone(&port);
                     spawn_local(async move {
                         serving.await;
+                        port.tally.closed();
                         drop((permit, open));
                     });
                 }
-                None => shared.audit.handshake(source, &"too many connections"),
+                None => {
+                    port.tally.over_limit();
+                    let name = Arc::clone(&port.site().name);
+                    let whom = Whom { listener: name, endpoint: None, connection: shared.ids.next(), source };
+                    shared.audit.handshake(&whom, &"too many connections");
+                }
             },
             Err(error) => {
                 warn!(listener = %port.site().name, %error, "accept failed");

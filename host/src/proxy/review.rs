@@ -96,6 +96,7 @@ fn judge(site: &Site, member: &Member, chains: &mut Chains) -> Result<Rc<Endpoin
 fn still_a_peer(endpoint: &Endpoint, member: &Member) -> Result<(), Dismissal> {
     let verdict = endpoint.worker.judge_connection(&member.connection);
     if verdict.allow {
+        member.was_admitted_by(&verdict.decision);
         return Ok(());
     }
     Err(Dismissal { reason: "no-longer-admitted".to_owned(), decision: Some(verdict.decision) })
@@ -122,7 +123,7 @@ fn dismiss(port: &Rc<Port>, member: &Rc<Member>, dismissal: Dismissal) {
         return;
     }
     let Dismissal { reason, decision } = dismissal;
-    port.shared.audit.ended(member.connection.source, &reason, decision.as_deref());
+    port.shared.audit.ended(&member.whom, &reason, decision.as_deref());
     if port.site().protocol == Protocol::Tcp {
         return member.end(Ending::Cut);
     }

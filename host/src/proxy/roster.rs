@@ -3,13 +3,17 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use peergate_policy::UnixTime;
 use rustls_pki_types::CertificateDer;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::site::Endpoint;
-use crate::wasm::Connection;
+use crate::admin::ConnectionReport;
+use crate::audit::Whom;
+use crate::wasm::{Connection, PeerCertificate};
 
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -31,6 +35,11 @@ pub(super) struct Member {
     pub(super) chain: Vec<CertificateDer<'static>>,
     /// The first moment at which a certificate of the chain is no longer valid.
     pub(super) not_after: Option<UnixTime>,
+    /// For lines about it.
+    pub(super) whom: Whom,
+    since: SystemTime,
+    /// The rules that admitted it.
+    matched: RefCell<Vec<String>>,
     endpoint: RefCell<Rc<Endpoint>>,
     ending: watch::Sender<Ending>,
 }
@@ -41,9 +50,31 @@ impl Member {
         chain: Vec<CertificateDer<'static>>,
         not_after: Option<UnixTime>,
         endpoint: Rc<Endpoint>,
+        whom: Whom,
     ) -> Rc<Self> {
         let (endpoint, ending) = (endpoint.into(), watch::Sender::default());
-        Rc::new(Self { connection, chain, not_after, endpoint, ending })
+        let (since, matched) = (SystemTime::now(), RefCell::default());
+        Rc::new(Self { connection, chain, not_after, whom, since, matched, endpoint, ending })
+    }
+
+    /// Keeps the rules of the decision that lets it be here.
+    pub(super) fn was_admitted_by(&self, decision: &str) {
+        let decision: Value = serde_json::from_str(decision).unwrap_or_default();
+        let matched = decision["matched"].as_array().into_iter().flatten();
+        self.matched.replace(matched.filter_map(Value::as_str).map(str::to_owned).collect());
+    }
+
+    pub(super) fn report(&self) -> ConnectionReport {
+        let peer = self.connection.tls.as_ref().and_then(|tls| tls.peer.as_ref());
+        ConnectionReport {
+            id: self.connection.id,
+            listener: self.whom.listener.to_string(),
+            source: self.connection.source.to_string(),
+            since: self.since,
+            certificate_sha256: peer.map(PeerCertificate::sha256),
+            subject: peer.and_then(PeerCertificate::subject_text),
+            matched: self.matched.borrow().clone(),
+        }
     }
 
     /// Whose filter judges its requests: that of the newest policy it was judged by.

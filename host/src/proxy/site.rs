@@ -15,12 +15,14 @@ pub(super) struct Site {
     pub(super) name: Arc<str>,
     pub(super) protocol: Protocol,
     pub(super) upstream: Rc<Upstream>,
+    pub(super) admin_path: Option<Arc<str>>,
     endpoints: Vec<Rc<Endpoint>>,
 }
 
 /// Who may come in, and the VM that says so.
 #[derive(Debug)]
 pub(super) struct Endpoint {
+    pub(super) kind: peergate_policy::Endpoint,
     names: Vec<String>,
     pub(super) terms: Terms,
     pub(super) worker: Rc<Worker>,
@@ -45,6 +47,7 @@ impl Site {
             name: Arc::clone(&listener.name),
             protocol: listener.protocol,
             upstream: Upstream::new(listener.upstream.clone()),
+            admin_path: listener.admin_path.clone(),
             endpoints,
         }))
     }
@@ -90,7 +93,7 @@ impl Endpoint {
         endpoint: &generation::Endpoint,
         mut known: impl Iterator<Item = &'a Rc<Self>>,
     ) -> Result<Self, StartError> {
-        let generation::Endpoint { names, terms, filter, configuration, clusters, .. } = endpoint.clone();
+        let generation::Endpoint { kind, names, terms, filter, configuration, clusters, .. } = endpoint.clone();
         let same = known
             .find(|it| it.filter.is(&filter) && it.configuration == configuration && it.clusters == clusters);
         let worker = match same {
@@ -102,7 +105,7 @@ impl Endpoint {
                 worker
             }
         };
-        Ok(Self { names, terms, worker, filter, configuration, clusters })
+        Ok(Self { kind, names, terms, worker, filter, configuration, clusters })
     }
 }
 

@@ -36,6 +36,7 @@ impl Socket {
                 Ok(Self::Tcp(socket))
             }
             Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+            Address::Systemd(_) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 }

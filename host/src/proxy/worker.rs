@@ -5,9 +5,10 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
@@ -17,9 +18,11 @@ use super::limits;
 use super::port::{Ids, Port, Shared};
 use super::site::{Endpoint, Site};
 use super::socket::Acceptor;
+use crate::admin::{Board, Desk, Report};
 use crate::audit::Audit;
+use crate::systemd::Pulse;
 use crate::tls::Lingering;
-use crate::wasm::StartError;
+use crate::wasm::{self, StartError};
 
 /// What all workers are told.
 #[derive(Clone, Debug)]
@@ -39,6 +42,12 @@ pub struct Setup {
     pub orders: watch::Receiver<Orders>,
     /// Open connections of the process, for [`limits::CONNECTIONS`].
     pub connections: Arc<AtomicUsize>,
+    /// Where it is asked what it knows.
+    pub desk: Desk,
+    /// What the admin pages show.
+    pub board: Arc<Board>,
+    /// How often it shows that it responds, if anybody looks.
+    pub beat: Option<(Pulse, Duration)>,
 }
 
 /// Why a worker did not start or ended.
@@ -79,7 +88,9 @@ async fn serve(mut setup: Setup, ready: impl FnOnce(Result<(), WorkerError>)) {
         lingering: Lingering::default(),
         ids: Rc::new(Ids::of(setup.index)),
         connections: Arc::clone(&setup.connections),
+        board: Arc::clone(&setup.board),
     };
+    spawn_local(tend(Rc::clone(&shared.audit), setup.beat.take()));
     let mut ports = Ports { index: setup.index, shared, open: Vec::new() };
     let first = Arc::clone(&setup.orders.borrow_and_update().generation);
     if let Err(error) = ports.renew(&first) {
@@ -98,6 +109,7 @@ async fn serve(mut setup: Setup, ready: impl FnOnce(Result<(), WorkerError>)) {
                 overdue = Some(orders.generation);
             }
             () = sleep(limits::RENEWAL_PAUSE), if overdue.is_some() => {}
+            question = setup.desk.asked() => answer(question, ports.report()),
         }
         if let Some(generation) = overdue.take()
             && let Err(error) = ports.renew(&generation)
@@ -106,7 +118,30 @@ async fn serve(mut setup: Setup, ready: impl FnOnce(Result<(), WorkerError>)) {
             overdue = Some(generation);
         }
     }
-    ports.drain().await;
+    ports.drain(setup.desk).await;
+}
+
+/// Whoever asked may have stopped waiting.
+fn answer(question: oneshot::Sender<Report>, report: Report) {
+    let _ = question.send(report);
+}
+
+/// What is done again and again as long as the worker responds.
+async fn tend(audit: Rc<Audit>, beat: Option<(Pulse, Duration)>) {
+    let beating = async {
+        let Some((pulse, period)) = beat else { return };
+        loop {
+            pulse.beat();
+            sleep(period).await;
+        }
+    };
+    let telling = async {
+        loop {
+            sleep(limits::REFUSAL_WINDOW).await;
+            audit.tell_left_out();
+        }
+    };
+    tokio::join!(beating, telling);
 }
 
 /// The listeners of one worker.
@@ -150,17 +185,30 @@ impl Ports {
         Ok(())
     }
 
-    async fn drain(self) {
+    fn report(&self) -> Report {
+        let (metrics, vm_restarts) = wasm::counted();
+        Report { listeners: self.open.iter().map(|port| port.report()).collect(), metrics, vm_restarts }
+    }
+
+    async fn drain(self, mut desk: Desk) {
         for port in &self.open {
             port.close();
         }
+        let answering = async {
+            loop {
+                answer(desk.asked().await, self.report());
+            }
+        };
         let all_closed = async {
             for port in &self.open {
                 port.closed().await;
             }
         };
         // What is still open then is cut off: the caller waits no longer either.
-        let _ = timeout(limits::DRAIN, all_closed).await;
+        tokio::select! {
+            _ = timeout(limits::DRAIN, all_closed) => {}
+            () = answering => {}
+        }
     }
 }
 

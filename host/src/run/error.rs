@@ -7,9 +7,13 @@ use std::path::PathBuf;
 use peergate_policy::{Endpoint, PolicyError};
 
 use super::ModeError;
+use crate::admin::ServerError;
+use crate::audit::Target;
 use crate::config::{Address, ConfigError, Protocol};
 use crate::files::{CredentialsError, FileError, InlineError};
 use crate::proxy::WorkerError;
+use crate::sandbox::NotGranted;
+use crate::systemd::ActivationError;
 use crate::tls::TlsError;
 use crate::wasm::{FilterError, StartError};
 
@@ -64,6 +68,21 @@ pub enum RunError {
         /// The system's reason.
         error: io::Error,
     },
+    /// Sockets of systemd.
+    Activation(ActivationError),
+    /// The admin pages.
+    Admin(ServerError),
+    /// The audit log.
+    Audit {
+        /// Where it should go.
+        target: Target,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The sandbox cannot be entered.
+    Sandbox(io::Error),
+    /// A reload needs what the sandbox was not granted.
+    NotGranted(NotGranted),
     /// A worker did not start.
     Worker(WorkerError),
     /// A worker ended without being asked.
@@ -89,8 +108,12 @@ impl RunError {
             | Self::Tls(_)
             | Self::Filter(_)
             | Self::Unguarded { .. }
+            | Self::Activation(_)
+            | Self::Admin(_)
+            | Self::Audit { .. }
+            | Self::NotGranted(_)
             | Self::Start(_) => 2,
-            Self::Worker(_) | Self::WorkerEnded | Self::Runtime(_) => 1,
+            Self::Sandbox(_) | Self::Worker(_) | Self::WorkerEnded | Self::Runtime(_) => 1,
         }
     }
 }
@@ -122,6 +145,18 @@ impl fmt::Display for RunError {
             Self::Bind { address, error } => {
                 write!(formatter, "cannot listen on {address}: {error}; choose another address")
             }
+            Self::Activation(error) => error.fmt(formatter),
+            Self::Admin(error) => error.fmt(formatter),
+            Self::Audit { target, error } => {
+                write!(
+                    formatter,
+                    "audit log: cannot write {target}: {error}; check the path and who may write it"
+                )
+            }
+            Self::Sandbox(error) => {
+                write!(formatter, "the sandbox cannot be entered: {error}; `--no-sandbox` starts without it")
+            }
+            Self::NotGranted(error) => error.fmt(formatter),
             Self::Worker(error) => error.fmt(formatter),
             Self::WorkerEnded => formatter.write_str("a worker ended unexpectedly"),
             Self::Runtime(error) => error.fmt(formatter),

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use peergate_policy::{Endpoint as Kind, Policy};
-use tracing::warn;
+use peergate_policy::{Endpoint as Kind, Policy, sha256};
+use tracing::{info, warn};
 
 use super::modes::Modes;
 use super::policy_document::PolicyDocument;
-use super::{RunError, Source};
+use super::{Options, RunError, Source, needs};
+use crate::audit::Target;
 use crate::config::{self, Address, Document, Protocol};
-use crate::files::{self, Audience};
+use crate::files::{self, Audience, Trail};
 use crate::proxy::{ALPN, Endpoint, Generation, Listener, Sockets};
+use crate::sandbox::{Enforcement, Grants, Sandbox};
 use crate::wasm::{Clock, Clusters, Filter, Worker};
 
 /// Makes generations, one after the other. What may not change with a generation, and what is dear, it keeps.
@@ -23,16 +25,61 @@ pub(super) struct Loader {
     loaded: u64,
     sockets: Vec<Arc<Sockets>>,
     filter: Option<(Option<Vec<u8>>, Filter)>,
+    /// Of the first generation.
+    admin: Option<Address>,
+    /// What the first generation needs of the system besides its files.
+    needs: Grants,
+    sandbox: Option<Sandbox>,
 }
 
 impl Loader {
     pub(super) fn new(source: Source) -> Self {
-        Self { source, workers: None, loaded: 0, sockets: Vec::new(), filter: None }
+        let sockets = Vec::new();
+        let needs = Grants::default();
+        Self { source, workers: None, loaded: 0, sockets, filter: None, admin: None, needs, sandbox: None }
     }
 
     /// How many workers there are, once there is a generation.
     pub(super) fn workers(&self) -> u16 {
         self.workers.unwrap_or_else(cores)
+    }
+
+    /// Where the admin pages are to be, once there is a generation.
+    pub(super) fn admin(&self) -> Option<&Address> {
+        self.admin.as_ref()
+    }
+
+    /// Gives up what the configuration does not need; `trail` is what it was read from.
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub(super) fn confine(&mut self, options: &Options, trail: &Trail) -> Result<(), RunError> {
+        if !options.sandbox {
+            warn!("no sandbox: the host keeps all rights it was started with");
+            return Ok(());
+        }
+        let mut grants = std::mem::take(&mut self.needs);
+        if let Some(Target::File(path)) = &options.audit {
+            grants.write_beside(path);
+        }
+        grants.read(trail);
+        let sandbox = Sandbox::enter(grants).map_err(RunError::Sandbox)?;
+        match sandbox.enforcement() {
+            Enforcement::Full => info!("sandbox: files and ports of the configuration, nothing else"),
+            Enforcement::Partial => {
+                warn!("sandbox: this kernel's Landlock has only a part of it (all with Linux 6.12)")
+            }
+            Enforcement::None => {
+                warn!("no sandbox but `no_new_privs`: this kernel has no Landlock, or `lsm=` is without it")
+            }
+        }
+        self.sandbox = Some(sandbox);
+        Ok(())
+    }
+
+    /// Why a load could not read its files, if it is for the sandbox's sake.
+    pub(super) fn not_granted(&self, trail: &Trail) -> Option<RunError> {
+        self.sandbox.as_ref()?.unreadable(trail).map(RunError::NotGranted)
     }
 
     /// Reads everything, tries the filter with it, and binds what is not bound.
@@ -41,6 +88,10 @@ impl Loader {
     /// The first thing that is wrong; nothing of what was read is kept then.
     pub(super) fn load(&mut self) -> Result<Generation, RunError> {
         let document = self.source.read()?;
+        let needs = needs::of(&document);
+        if let Some(missing) = self.sandbox.as_ref().and_then(|sandbox| sandbox.missing(&needs)) {
+            return Err(RunError::NotGranted(missing));
+        }
         let filter = self.filter(document.filter.as_deref())?;
         let modes = Modes::from_environment().map_err(RunError::Mode)?;
         let judge = Judge { filter, modes, clusters: clusters(&document) };
@@ -53,6 +104,12 @@ impl Loader {
         if *self.workers.get_or_insert(workers) != workers {
             warn!("`workers` changes at the next start");
         }
+        let admin = document.admin.as_ref().map(|admin| admin.address.clone());
+        if self.loaded == 0 {
+            (self.admin, self.needs) = (admin, needs);
+        } else if self.admin != admin {
+            warn!("`admin` changes at the next start");
+        }
         let sockets = self.bind(&document)?;
         let mut listeners = Vec::new();
         for ((inbound, sockets), endpoints) in document.inbound.into_iter().zip(&sockets).zip(endpoints) {
@@ -62,6 +119,7 @@ impl Loader {
                 protocol: inbound.protocol,
                 upstream: inbound.upstream,
                 endpoints,
+                admin_path: inbound.admin_path.map(Into::into),
             });
         }
         self.sockets = sockets;
@@ -152,8 +210,20 @@ fn endpoint(
     Worker::start_with(&filter, &configuration, Clock::System, called).map_err(RunError::Start)?;
     document.warn(&terms);
     let names = endpoint.all_names().map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect();
-    let clusters = Arc::clone(clusters);
-    Ok(Endpoint { kind: endpoint.kind, names, terms, filter, configuration, clusters })
+    Ok(Endpoint {
+        kind: endpoint.kind,
+        names,
+        terms,
+        filter,
+        configuration,
+        clusters: Arc::clone(clusters),
+        policy_sha256: hex(&sha256(text.as_bytes())),
+        policy: path,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Vespa's variable; an empty value is no value, as in Vespa.

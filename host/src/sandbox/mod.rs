@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort, PathBeneath, PathFd,
     RestrictSelfAttr, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
     Scope,
 };
@@ -150,9 +150,15 @@ fn restrict(grants: &Grants) -> Result<Enforcement, RulesetError> {
     let status = ruleset.all_threads(!cfg!(test))?.restrict_self()?;
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Enforcement::Full,
+        // What is missing is only that threads from before are restricted too.
+        RulesetStatus::PartiallyEnforced if knows_all(status.landlock) => Enforcement::Full,
         RulesetStatus::PartiallyEnforced => Enforcement::Partial,
         RulesetStatus::NotEnforced => Enforcement::None,
     })
+}
+
+fn knows_all(landlock: LandlockStatus) -> bool {
+    matches!(landlock, LandlockStatus::Available { effective_abi, .. } if effective_abi >= ABI::V6)
 }
 
 /// What does not exist needs no grant: it cannot be read either.

@@ -25,6 +25,11 @@ pub fn reloading() {
     }
 }
 
+/// What `systemctl status` shows.
+pub fn status(status: &str) {
+    send(&[NotifyState::Status(status)]);
+}
+
 /// The host drains.
 pub fn stopping(status: &str) {
     send(&[NotifyState::Stopping, NotifyState::Status(status)]);

@@ -3,8 +3,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::fs::{FileType, fstat};
 use socket2::{SockRef, Type};
@@ -74,11 +74,23 @@ impl Activated {
         Ok(Self(sockets.map(own).collect()))
     }
 
+    /// What this process was handed; nothing, unless [`Activated::keep`] was called before.
+    pub fn of_process() -> &'static Self {
+        static NOTHING: Activated = Activated(Vec::new());
+        KEPT.get().unwrap_or(&NOTHING)
+    }
+
+    /// Makes this what the process was handed.
+    pub fn keep(self) {
+        // A second call would have nothing to give: the first one took all.
+        let _ = KEPT.set(self);
+    }
+
     /// The listening sockets of this name; they stay open for the next generation that asks.
     ///
     /// # Errors
     /// There is none, or it does not listen.
-    pub fn listeners(&self, name: &str) -> Result<Vec<TcpListener>, ActivationError> {
+    pub fn listeners(&self, name: &str) -> Result<Vec<OwnedFd>, ActivationError> {
         let named = self.0.iter().filter(|(known, _)| known == name);
         let listeners: Result<Vec<_>, _> = named.map(|(_, fd)| listener(name, fd.as_fd())).collect();
         let listeners = listeners?;
@@ -90,7 +102,7 @@ impl Activated {
     }
 }
 
-fn listener(name: &str, fd: BorrowedFd<'_>) -> Result<TcpListener, ActivationError> {
+fn listener(name: &str, fd: BorrowedFd<'_>) -> Result<OwnedFd, ActivationError> {
     let is_socket = fstat(fd).is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Socket);
     if !is_socket {
         return Err(ActivationError::NotListening(name.to_owned()));
@@ -101,8 +113,10 @@ fn listener(name: &str, fd: BorrowedFd<'_>) -> Result<TcpListener, ActivationErr
         return Err(ActivationError::NotListening(name.to_owned()));
     }
     socket.set_nonblocking(true).map_err(ActivationError::Io)?;
-    Ok(TcpListener::from(fd.try_clone_to_owned().map_err(ActivationError::Io)?))
+    fd.try_clone_to_owned().map_err(ActivationError::Io)
 }
+
+static KEPT: OnceLock<Activated> = OnceLock::new();
 
 #[cfg(test)]
 mod tests {
@@ -116,8 +130,8 @@ mod tests {
         let address = socket.local_addr().expect("an address");
         let activated = Activated(vec![("in".into(), socket.into())]);
         for _ in 0..2 {
-            let listeners = activated.listeners("in").expect("a listener");
-            assert_eq!(listeners[0].local_addr().expect("an address"), address);
+            let [listener] = activated.listeners("in").expect("a listener").try_into().expect("one");
+            assert_eq!(TcpListener::from(listener).local_addr().expect("an address"), address);
         }
         let error = activated.listeners("out").expect_err("another name").to_string();
         assert!(error.contains("`systemd:out`") && error.contains("there are `in`"), "{error}");

@@ -7,6 +7,8 @@ use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+use crate::files::Expiry;
+
 /// How clients are known before their first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authentication {
@@ -46,6 +48,7 @@ pub struct Terms {
     pub(super) authentication: Authentication,
     /// Without the filter's say.
     pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
+    pub(super) expiries: Vec<Expiry>,
 }
 
 impl Terms {
@@ -64,6 +67,11 @@ impl Terms {
             }
             _ => Err(rustls::Error::NoCertificatesPresented),
         }
+    }
+
+    /// When the files they come from end.
+    pub fn expiries(&self) -> &[Expiry] {
+        &self.expiries
     }
 
     /// What clients are asked for.

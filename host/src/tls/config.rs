@@ -68,7 +68,7 @@ pub fn server_config(
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(accepted_protocols)?)
         .map_err(|_| TlsError::Inconsistent)?;
-    let Credentials { identity, authorities, revocation_lists, .. } = credentials;
+    let Credentials { identity, authorities, revocation_lists, expiries } = credentials;
     let verifier = match authentication {
         Authentication::Peer | Authentication::Trusted => {
             Some(chain_verifier(authorities, revocation_lists, provider).map_err(TlsError::Verifier)?)
@@ -89,7 +89,7 @@ pub fn server_config(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Terms { config: Arc::new(config), authentication, verifier })
+    Ok(Terms { config: Arc::new(config), authentication, verifier, expiries })
 }
 
 /// Certificate required, chain to an authority. With revocation lists, what no current list covers is refused.

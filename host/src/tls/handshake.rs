@@ -89,7 +89,7 @@ async fn unlimited(
         };
         // A client that does not take the alert any more needs none.
         let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
-        return Err(Refusal::Failed(io::Error::other(error), Some(start.io)));
+        return Err(Refusal::Failed(io::Error::new(io::ErrorKind::NotFound, error), Some(start.io)));
     };
     let handshake = Rc::new(Handshake {
         id: arrival.id,

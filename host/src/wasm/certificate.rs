@@ -45,6 +45,16 @@ impl PeerCertificate {
         &self.der
     }
 
+    /// SHA-256 of the DER, 64 lower-case hex digits.
+    pub fn sha256(&self) -> String {
+        String::from_utf8_lossy(&self.digest()).into_owned()
+    }
+
+    /// The subject (RFC 2253), if the certificate parses.
+    pub fn subject_text(&self) -> Option<String> {
+        self.subject().map(|subject| String::from_utf8_lossy(&subject).into_owned())
+    }
+
     /// `connection.peer_certificate`: PEM with line feeds, ending in one.
     pub(super) fn pem(&self) -> Arc<[u8]> {
         Arc::clone(self.pem.get_or_init(|| {
