@@ -1,6 +1,7 @@
 //! `peergate run` as a process.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
@@ -89,6 +90,19 @@ impl Start {
         self
     }
 
+    /// With one more argument.
+    #[must_use]
+    pub fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// With admin pages on a free port.
+    #[must_use]
+    pub fn admin(self) -> Self {
+        self.argument("--admin").argument("127.0.0.1:0")
+    }
+
     /// The command line, for starts that must fail.
     pub fn command(mut self) -> Command {
         if let Some(protocol) = self.protocol {
@@ -148,9 +162,40 @@ impl Host {
     pub fn reload(&self) {
         let reloads = || self.log().lines().filter(|line| line.contains("reload")).count();
         let before = reloads();
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
-        kill_process(id, Signal::HUP).expect("a running host");
+        self.signal(Signal::HUP);
         wait::until("the policy is reloaded", || reloads() > before);
+    }
+
+    /// Where its admin pages are.
+    ///
+    /// # Panics
+    /// It was started without.
+    pub fn admin(&self) -> SocketAddr {
+        let log = self.log();
+        let address = log.lines().find_map(|line| line.strip_prefix("admin pages on http://"));
+        address.and_then(|address| address.parse().ok()).expect("admin pages")
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(id, signal).expect("a running host");
+    }
+
+    /// Waits for its end and tells the exit code.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub fn ended(&mut self) -> Option<i32> {
+        let mut status = None;
+        wait::until("the host ends", || {
+            status = self.child.try_wait().expect("the host's state");
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
     }
 
     /// All addresses it said it listens on, in order.

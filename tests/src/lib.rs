@@ -3,6 +3,7 @@
 //! Everything listens on 127.0.0.1 and on a free port, and ends with the value that started it. A missing tool fails
 //! the test with the command that installs it.
 
+pub mod admin;
 pub mod client;
 pub mod commands;
 pub mod data_plane;
