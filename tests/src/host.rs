@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::Duration,
@@ -101,6 +101,13 @@ impl Start {
     #[must_use]
     pub fn admin(self) -> Self {
         self.argument("--admin").argument("127.0.0.1:0")
+    }
+
+    /// With its standard output there.
+    #[must_use]
+    pub fn stdout(mut self, stdout: Stdio) -> Self {
+        self.command.stdout(stdout);
+        self
     }
 
     /// The command line, for starts that must fail.
@@ -201,6 +208,11 @@ impl Host {
     /// All addresses it said it listens on, in order.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.log().lines().filter_map(listening_address).collect()
+    }
+
+    /// Its standard output, if that was to be piped; once.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
     }
 
     /// What it has written to standard error.
