@@ -145,6 +145,8 @@ pub(super) mod testing {
             filter: filter.clone(),
             configuration: configuration.into(),
             clusters: Arc::default(),
+            policy: "policy.json".into(),
+            policy_sha256: String::new(),
         }
     }
 
@@ -159,6 +161,7 @@ pub(super) mod testing {
             name: "site".into(),
             protocol: Protocol::Http,
             upstream: Upstream::new(upstream),
+            admin_path: None,
             endpoints: plans.iter().map(start).collect(),
         }
     }

@@ -65,7 +65,8 @@ impl Keeper {
         show(&self.board, &generation);
         let orders = Orders { generation: Arc::clone(&generation), draining: false };
         let before = self.orders.send_replace(orders).generation;
-        let is_new = |it: &&Listener| before.listeners.iter().all(|old| !Arc::ptr_eq(&old.sockets, &it.sockets));
+        let is_new =
+            |it: &&Listener| before.listeners.iter().all(|old| !Arc::ptr_eq(&old.sockets, &it.sockets));
         announce(generation.listeners.iter().filter(is_new), self.loader.workers());
         self.trail = trail;
         info!(generation = number, "policy and files reloaded; open connections are judged by them again");

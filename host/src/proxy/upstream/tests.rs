@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
 use super::*;
-use crate::audit::Audit;
+use crate::audit::{Audit, Whom};
 use crate::config::Address;
 use crate::proxy::activity::Activity;
 use crate::proxy::exchange::Exchange;
@@ -46,7 +46,8 @@ fn member() -> Rc<Member> {
     let filter = Filter::from_bytes(&wat::parse_str(module).expect("a module")).expect("a filter");
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let connection = Rc::new(Connection::new(1, address, address, None));
-    Member::new(connection, Vec::new(), None, testing::endpoint(&filter, "{}"))
+    let whom = Whom { listener: "in".into(), endpoint: None, connection: 1, source: address };
+    Member::new(connection, Vec::new(), None, testing::endpoint(&filter, "{}"), whom)
 }
 
 /// A peer's HTTP/2 connection through the proxy.
@@ -57,6 +58,7 @@ async fn peer(upstream: &Rc<Upstream>) -> http2::SendRequest<Empty<Bytes>> {
         upstream: Rc::clone(upstream),
         activity: Activity::new(false),
         audit: Rc::new(Audit::default()),
+        admin: None,
     };
     let (ours, theirs) = duplex(64 * 1024);
     spawn_local(http::serve(ours, Rc::new(exchange), true, member.ending()));
