@@ -55,6 +55,11 @@ impl Start {
         Self { command, protocol: None }
     }
 
+    /// By a command line that ends in the host.
+    pub fn by(command: Command) -> Self {
+        Self { command, protocol: None }
+    }
+
     /// Logs everything there is.
     #[must_use]
     pub fn trace(mut self) -> Self {
