@@ -212,6 +212,7 @@ impl Listener {
                 },
             },
             endpoints: self.endpoints.with_policy(&policy).map_err(|error| error.to_string())?,
+            admin_path: None,
         };
         let document = Document::of(inbound, workers, filter)?;
         Ok(Document { admin: admin.map(|address| config::Admin { address }), ..document })

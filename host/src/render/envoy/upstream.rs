@@ -47,6 +47,8 @@ impl Upstream {
 pub(super) fn address(address: &Address) -> Value {
     match address {
         Address::Unix(path) => json!({"pipe": {"path": path}}),
+        // Envoy takes no sockets from systemd, and refuses an address that is none.
+        Address::Systemd(_) => Value::Null,
         Address::Tcp(text) => {
             let (host, port) = split(text);
             json!({"socket_address": {"address": host, "port_value": port}})
@@ -57,7 +59,7 @@ pub(super) fn address(address: &Address) -> Value {
 /// Whether Envoy can listen there: it looks up names of upstreams only.
 pub(in crate::render) fn is_literal(address: &Address) -> bool {
     match address {
-        Address::Unix(_) => true,
+        Address::Unix(_) | Address::Systemd(_) => true,
         Address::Tcp(text) => split(text).0.parse::<IpAddr>().is_ok(),
     }
 }
