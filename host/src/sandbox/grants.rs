@@ -35,7 +35,7 @@ impl Grants {
         self.write.insert(directory.unwrap_or(Path::new(".")).to_owned());
     }
 
-    /// Listening on a TCP port; 0 is any free one.
+    /// Listening on a TCP port; 0 is any free one, which later cannot be told from the others.
     pub fn bind(&mut self, port: u16) {
         self.bind.insert(port);
     }
@@ -74,8 +74,8 @@ impl Grants {
     }
 
     pub(super) fn missing(&self, wanted: &Self) -> Option<NotGranted> {
-        let unknown = |port: &&u16| **port != 0;
-        let bind = wanted.bind.difference(&self.bind).find(unknown).map(|port| NotGranted::Bind(*port));
+        let any = self.bind.contains(&0);
+        let bind = wanted.bind.difference(&self.bind).find(|_| !any).map(|port| NotGranted::Bind(*port));
         bind.or_else(|| {
             wanted.connect.difference(&self.connect).next().map(|port| NotGranted::Connect(*port))
         })

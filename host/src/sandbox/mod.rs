@@ -131,10 +131,13 @@ impl Sandbox {
 
 fn restrict(grants: &Grants) -> Result<Enforcement, RulesetError> {
     let files = AccessFs::from_all(ABI_KNOWN);
+    // A listener on port 0 gets a port nobody knows before, and all its workers listen on that.
+    let any_port = grants.bound().any(|port| port == 0);
+    let network = if any_port { AccessNet::ConnectTcp.into() } else { AccessNet::from_all(ABI_KNOWN) };
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(files)?
-        .handle_access(AccessNet::from_all(ABI_KNOWN))?
+        .handle_access(network)?
         .scope(Scope::Signal)?
         .create()?;
     let ruleset = paths(ruleset, grants.readable(), AccessFs::ReadFile | AccessFs::ReadDir)?;
@@ -142,7 +145,12 @@ fn restrict(grants: &Grants) -> Result<Enforcement, RulesetError> {
     let ruleset = paths(ruleset, grants.writable(), files & !AccessFs::Execute)?;
     let ruleset = paths(ruleset, [PathBuf::from("/dev/null")], AccessFs::ReadFile | AccessFs::WriteFile)?;
     let ruleset = ruleset
-        .add_rules(grants.bound().map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::BindTcp))))?
+        .add_rules(
+            grants
+                .bound()
+                .filter(|_| !any_port)
+                .map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::BindTcp))),
+        )?
         .add_rules(
             grants.connected().map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp))),
         )?;
