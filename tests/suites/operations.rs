@@ -68,7 +68,7 @@ fn decisions_handshakes_and_connections_are_counted() {
     let decided = |outcome: &str| {
         let page = get(gate.host.admin(), "/metrics").text();
         let prefix = format!("peergate_decisions_total{{outcome=\"{outcome}\"");
-        page.lines().filter(|line| line.starts_with(&prefix)).map(|line| value(line)).sum::<f64>()
+        page.lines().filter(|line| line.starts_with(&prefix)).map(value).sum::<f64>()
     };
     // The peer itself and its request; the stranger.
     assert_eq!((decided("allow"), decided("deny")), (2.0, 1.0));
