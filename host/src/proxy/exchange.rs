@@ -156,10 +156,7 @@ impl Exchange {
     ) -> Result<Response<Filtered>, Refused> {
         let (mut parts, body) = response.into_parts();
         if !request::is_framed_once(&parts.headers) {
-            self.audit.upstream(
-                &self.member.whom,
-                &"two lengths, or a transfer coding besides chunked",
-            );
+            self.audit.upstream(&self.member.whom, &"two lengths, or a transfer coding besides chunked");
             return Err(Refused::Unseen(dialect.error(StatusCode::BAD_GATEWAY)));
         }
         hop::strip(&mut parts.headers);

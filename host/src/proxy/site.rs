@@ -93,7 +93,8 @@ impl Endpoint {
         endpoint: &generation::Endpoint,
         mut known: impl Iterator<Item = &'a Rc<Self>>,
     ) -> Result<Self, StartError> {
-        let generation::Endpoint { kind, names, terms, filter, configuration, clusters, .. } = endpoint.clone();
+        let generation::Endpoint { kind, names, terms, filter, configuration, clusters, .. } =
+            endpoint.clone();
         let same = known
             .find(|it| it.filter.is(&filter) && it.configuration == configuration && it.clusters == clusters);
         let worker = match same {

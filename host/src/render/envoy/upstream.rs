@@ -59,7 +59,8 @@ pub(super) fn address(address: &Address) -> Value {
 /// Whether Envoy can listen there: it looks up names of upstreams only.
 pub(in crate::render) fn is_literal(address: &Address) -> bool {
     match address {
-        Address::Unix(_) | Address::Systemd(_) => true,
+        Address::Unix(_) => true,
+        Address::Systemd(_) => false,
         Address::Tcp(text) => split(text).0.parse::<IpAddr>().is_ok(),
     }
 }
