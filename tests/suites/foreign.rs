@@ -8,6 +8,7 @@ use std::{
     io::{BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex},
     thread,
 };
 
@@ -116,6 +117,7 @@ fn host_configuration(
     let configuration = json!({
         "filter": filter,
         "clusters": clusters,
+        "workers": if clusters.is_empty() { 2 } else { 1 },
         "inbound": [{
             "address": "127.0.0.1:0",
             "upstream": {"address": upstream.address},
@@ -300,25 +302,50 @@ fn queues_timers_shared_data_and_metrics_are_envoys() {
     assert!(books.body.contains("others' queue Ok(None)"), "{}", books.body);
 }
 
-/// A service that knows one credential, `good`; it never answers about `/slow`.
+/// How many requests wait at an authority, and whether they may go on.
+#[derive(Default)]
+struct Waiting {
+    count: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+/// Requests for `/wait` that an authority sees before it answers about `/release`.
+const WAITING: usize = 3;
+
+/// A service that knows one credential, `good`. It never answers about `/slow`, and about `/wait` only when it was asked
+/// about `/release`.
 fn authority() -> SocketAddr {
+    let waiting = Arc::<Waiting>::default();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            let waiting = Arc::clone(&waiting);
             // A client that breaks off is its own affair.
-            thread::spawn(move || check(stream).ok());
+            thread::spawn(move || check(stream, &waiting).ok());
         }
     });
     address
 }
 
-fn check(mut stream: TcpStream) -> std::io::Result<()> {
+fn check(mut stream: TcpStream, waiting: &Waiting) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     while let Some(request) = Message::read(&mut reader)? {
         let field = |name| String::from_utf8_lossy(request.header(name).unwrap_or_default()).into_owned();
-        if field("x-path") == "/slow" {
-            thread::park();
+        let mut count = waiting.count.lock().expect("no panic");
+        match field("x-path").as_str() {
+            "/slow" => drop(waiting.changed.wait_while(count, |_| true)),
+            "/wait" => {
+                count.0 += 1;
+                waiting.changed.notify_all();
+                drop(waiting.changed.wait_while(count, |(_, released)| !*released));
+            }
+            "/release" => {
+                let all = waiting.changed.wait_while(count, |(count, _)| *count < WAITING);
+                all.expect("no panic").1 = true;
+                waiting.changed.notify_all();
+            }
+            _ => drop(count),
         }
         let asked = request.start == "POST /check HTTP/1.1" && field("host") == "auth.example";
         let answer: &[u8] = if asked && field("x-credential") == "good" && request.body == b"good" {
@@ -375,5 +402,27 @@ fn a_request_waits_for_an_authority_as_in_envoy() {
     }
     for proxy in &both.proxies {
         assert_eq!(proxy.upstream.requests().len(), 3, "{}: nothing refused arrives", proxy.name);
+    }
+}
+
+#[test]
+fn a_request_that_waits_holds_up_no_other() {
+    if skipped("requests that wait") {
+        return;
+    }
+    // The host has one worker here, as Envoy has. Were it blocked, nobody could release it.
+    for index in 0..2 {
+        let both = Both::with_clusters(&sdk_filter("authorize"), &[("auth", authority())]);
+        let proxy = &both.proxies[index];
+        let ask = |path| {
+            both.answer(proxy, &format!("GET {path} HTTP/1.1\r\nhost: a\r\nx-credential: good\r\n\r\n"))
+        };
+        thread::scope(|scope| {
+            let waiting: Vec<_> = (0..WAITING).map(|_| scope.spawn(|| ask("/wait").text())).collect();
+            ask("/release");
+            for answer in waiting {
+                assert_eq!(answer.join().expect("an answer"), "upstream\n", "{}", proxy.name);
+            }
+        });
     }
 }

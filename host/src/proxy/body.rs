@@ -7,14 +7,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http::HeaderMap;
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::spawn_local;
+use tokio::time::timeout;
 
 use super::activity::InFlight;
 use super::pump::Pump;
-use super::{headers, hop};
+use super::{headers, hop, limits};
 use crate::wasm::{Direction, Outcome, Stream};
 
 /// The filter's context of one request, shared by its two bodies.
@@ -155,4 +156,26 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Reads the body of a refused request to its end, within bounds: the client is still writing, and closing under it
+/// would reset the connection, or the stream in HTTP/2, before it sees why. A client that waits for `100 Continue` never
+/// sends the body.
+pub(super) fn discard(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    spawn_local(async move {
+        let mut left = limits::LINGER_BYTES;
+        let read = async {
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
+                if left == 0 {
+                    return;
+                }
+            }
+        };
+        // Running out of time is an ordinary end here.
+        let _ = timeout(limits::LINGER, read).await;
+    });
 }

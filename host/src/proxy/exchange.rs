@@ -6,19 +6,17 @@ use std::rc::Rc;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Either, Full};
+use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use super::activity::Activity;
 use super::admin_pages::AdminPages;
-use super::body::{Answer, Filtered, ResponseBody, SharedStream};
+use super::body::{Answer, Filtered, ResponseBody, SharedStream, discard};
 use super::headers::{self, RequestHead};
 use super::reply::{Dialect, Reply};
 use super::roster::Member;
 use super::upstream::Upstream;
-use super::{hop, limits, request};
+use super::{hop, request};
 use crate::audit::{Asked, Audit};
 use crate::wasm::{BodyOutcome, Direction, HeaderPairs, Interruption, Outcome, PAUSED_TOO_LONG, Stream};
 
@@ -273,26 +271,4 @@ fn length_of(pairs: &HeaderPairs) -> Option<HeaderValue> {
 #[expect(clippy::boxed_local, reason = "replies are boxed, so that a failure is no larger than a success")]
 fn whole(reply: Reply) -> Response<Answer> {
     (*reply).map(|body| Either::Right(Full::new(body)))
-}
-
-/// Reads the body of a refused request to its end, within bounds: the client is still writing, and closing under it
-/// would reset the connection, or the stream in HTTP/2, before it sees why. A client that waits for `100 Continue` never
-/// sends the body.
-fn discard(mut body: Incoming) {
-    if body.is_end_stream() {
-        return;
-    }
-    spawn_local(async move {
-        let mut left = limits::LINGER_BYTES;
-        let read = async {
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
-                if left == 0 {
-                    return;
-                }
-            }
-        };
-        // Running out of time is an ordinary end here.
-        let _ = timeout(limits::LINGER, read).await;
-    });
 }

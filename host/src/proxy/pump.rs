@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Bytes, Frame, Incoming};
 use tokio::sync::mpsc::Sender;
 
-use super::body::{BodyError, TrailersError};
+use super::body::{BodyError, TrailersError, discard};
 use super::{headers, hop};
 use crate::wasm::{BodyOutcome, Direction, HeaderPairs, LocalReply, Outcome, Stream};
 
@@ -58,6 +58,10 @@ impl Pump {
         if let Err(Stop::Broken(error)) = stopped {
             // Nobody to tell: then nobody misses it.
             let _ = frames.send(Err(error)).await;
+        }
+        if self.direction == Direction::Request {
+            // The client may still be writing what the filter refused.
+            discard(self.body);
         }
     }
 

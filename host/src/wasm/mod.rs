@@ -5,6 +5,17 @@
 //! filter pauses waits outside of it, while timers, queues and answers to the filter's calls come in ([`Worker::attend`]).
 //! Nothing here panics on what a filter does: a trap, a deadline, a wrong pointer or a pause that nothing can end is a
 //! denial, and the VM is replaced.
+//!
+//! The example for what a host function answers, and for the order of callbacks, is Envoy 1.40.0; the suite `foreign`
+//! compares. What differs, by design:
+//!
+//! - A pause that nothing can end fails at once with 503, and any other after 15 s with 504. Envoy waits for its stream's
+//!   idle timeout. A filter that pauses and resumes in one callback goes on here; in Envoy it hangs.
+//! - Names, values and maps that would make no HTTP message, and sizes beyond the bounds, are refused with `BadArgument`.
+//! - No cluster speaks gRPC: a gRPC call answers what Envoy answers for an unknown cluster, `ParseFailure`.
+//! - Metrics are each worker's own. In the network gate there are no data, and a pause there is a denial.
+//! - Statuses that the Rust SDK's enum does not have (`Unimplemented`) are never answered.
+//! - A root is not told when its VM ends (`proxy_on_done`).
 
 mod callout;
 mod calls;

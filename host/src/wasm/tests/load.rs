@@ -1,7 +1,9 @@
 //! Which filters load, and which start.
 
-use super::super::{Filter, FilterError, StartError, Worker};
-use super::{filter, module};
+use std::rc::Rc;
+
+use super::super::{Filter, FilterError, Outcome, StartError, Worker};
+use super::{filter, module, plain};
 
 const CREATE: &str = r#"(func (export "proxy_on_context_create") (param i32 i32))"#;
 
@@ -134,4 +136,29 @@ fn a_module_compiled_elsewhere_loads_here() {
     // SAFETY: what is refused is not run.
     let error = unsafe { Filter::from_native(b"\0asm\x01\0\0\0") }.unwrap_err();
     assert!(matches!(error, FilterError::Load(_)), "{error}");
+}
+
+/// Exports every callback, as most SDKs do, and traps in those of connections.
+const UNMARKED: &str = r#"(module
+    (memory (export "memory") 1)
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+    (func (export "proxy_on_context_create") (param i32 i32))
+    (func (export "proxy_on_new_connection") (param i32) (result i32) (unreachable))
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 1)))"#;
+
+#[test]
+fn a_filter_that_does_not_say_it_is_both_is_asked_as_one() {
+    let filter = Filter::from_bytes(&wat::parse_str(UNMARKED).unwrap()).unwrap();
+    let http = Rc::new(Worker::start(&filter, "{}").unwrap());
+    assert!(http.judge_connection(&plain(1)).allow, "requests are judged, one by one");
+    let refused = http.open_stream(&plain(1)).request_headers(Vec::new(), true);
+    assert_eq!(refused, Outcome::Failed("filter-pause"));
+
+    let network = Rc::new(Worker::start(&filter.clone().for_connections(), "{}").unwrap());
+    assert!(!network.judge_connection(&plain(1)).allow);
+    let passed = network.open_stream(&plain(1)).request_headers(Vec::new(), true);
+    assert_eq!(passed, Outcome::Continue(Vec::new()), "the connection was judged");
+    assert!(!filter.is(&filter.clone().for_connections()));
+    assert!(Filter::embedded().unwrap().for_connections().is_both());
 }
