@@ -112,12 +112,13 @@ fn host_configuration(
     upstream: &Upstream,
     clusters: &[(&str, SocketAddr)],
 ) -> PathBuf {
+    let workers = if clusters.is_empty() { 2 } else { 1 };
     let clusters: Value =
         clusters.iter().map(|(name, address)| (name.to_string(), json!({"address": address}))).collect();
     let configuration = json!({
         "filter": filter,
         "clusters": clusters,
-        "workers": if clusters.is_empty() { 2 } else { 1 },
+        "workers": workers,
         "inbound": [{
             "address": "127.0.0.1:0",
             "upstream": {"address": upstream.address},
