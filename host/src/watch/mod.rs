@@ -7,6 +7,7 @@
 mod notices;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
@@ -30,9 +31,13 @@ impl Watch {
     /// # Errors
     /// There is no thread to be had.
     pub fn start() -> io::Result<Self> {
+        Self::with(Notices::of)
+    }
+
+    fn with(notices: fn(Vec<PathBuf>) -> Notices) -> io::Result<Self> {
         let (trails, given) = channel();
         let (told, changes) = unbounded_channel();
-        thread::Builder::new().name("watch".into()).spawn(move || look(&given, &told))?;
+        thread::Builder::new().name("watch".into()).spawn(move || look(&given, &told, notices))?;
         Ok(Self { trails, changes })
     }
 
@@ -51,13 +56,13 @@ impl Watch {
     }
 }
 
-fn look(trails: &Receiver<Trail>, changes: &UnboundedSender<()>) {
+fn look(trails: &Receiver<Trail>, changes: &UnboundedSender<()>, notices_of: fn(Vec<PathBuf>) -> Notices) {
     let mut followed: Option<Trail> = None;
     let mut notices = Notices::none();
     loop {
         match newest(trails) {
             Ok(Some(trail)) => {
-                notices = Notices::of(trail.directories());
+                notices = notices_of(trail.directories());
                 followed = Some(trail);
             }
             Ok(None) => {}

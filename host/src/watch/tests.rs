@@ -10,8 +10,11 @@ use crate::files::{Audience, read, recorded};
 
 /// Waits for the change that `act` makes to the file at `path`.
 fn notices(path: &Path, act: impl FnOnce()) {
+    told_by(Watch::start().expect("a thread"), path, act);
+}
+
+fn told_by(mut watch: Watch, path: &Path, act: impl FnOnce()) {
     let trail = || recorded(|| read(path, Audience::Everybody)).1;
-    let mut watch = Watch::start().expect("a thread");
     watch.follow(trail());
     act();
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
@@ -66,4 +69,14 @@ fn a_directory_that_is_replaced_is_noticed() {
         fs::create_dir(&inner).expect("a directory");
         fs::write(&file, "2").expect("written");
     });
+}
+
+/// As on a network filesystem.
+#[test]
+fn a_change_that_nobody_tells_of_is_seen() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    fs::write(&file, "1").expect("written");
+    let watch = Watch::with(|_| Notices::none()).expect("a thread");
+    told_by(watch, &file, || fs::write(&file, "2").expect("written"));
 }
