@@ -40,6 +40,14 @@ impl Address {
         }
     }
 
+    /// Whether only programs of this machine reach it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(_) => self.resolve().is_ok_and(|address| address.ip().is_loopback()),
+            Self::Unix(_) | Self::Systemd(_) => true,
+        }
+    }
+
     /// Whether it can be connected to: port 0 chooses one, which only a listener can.
     pub fn is_target(&self) -> bool {
         match self {

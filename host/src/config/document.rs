@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use peergate_policy::Endpoint as Kind;
+use rustls_pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
@@ -17,6 +18,9 @@ pub struct Document {
     /// TLS in, plaintext to the local service
     #[serde(default)]
     pub inbound: Vec<Inbound>,
+    /// Plaintext from local programs in, TLS to a server that is judged like a peer
+    #[serde(default)]
+    pub outbound: Vec<Outbound>,
     /// Pages for operators: metrics, health
     pub admin: Option<Admin>,
     /// Threads [default: one per core]
@@ -54,6 +58,35 @@ pub struct Inbound {
     pub endpoints: Vec<Endpoint>,
     /// Requests below this path are answered with the admin pages, once the filter allowed them; for `peer` endpoints only
     pub admin_path: Option<String>,
+}
+
+/// A port or socket that local programs connect to in plaintext, to reach a server over TLS.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Outbound {
+    /// How logs and metrics call it [default: its address]
+    pub name: Option<String>,
+    /// Where to listen: a loopback HOST:PORT, unix:/absolute/path, or systemd:NAME: whoever connects speaks as this node
+    pub address: Address,
+    /// What is forwarded
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The server
+    pub upstream: Remote,
+    /// The policy document: its files are this node's, its `authorized-peers` say which servers are; relative to this
+    /// file [default: $VESPA_TLS_CONFIG_FILE]
+    pub policy: Option<PathBuf>,
+}
+
+/// A server that is reached over TLS.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Remote {
+    /// HOST:PORT, or unix:/absolute/path
+    pub address: Address,
+    /// The name to ask for (SNI), to find in the certificate, and to put into `Host` [default: the host of the address;
+    /// `Host` stays as it is]
+    pub server_name: Option<String>,
 }
 
 /// What is forwarded.
@@ -151,6 +184,9 @@ impl Document {
         for endpoint in document.inbound.iter_mut().flat_map(|inbound| &mut inbound.endpoints) {
             relative(&mut endpoint.policy);
         }
+        for outbound in &mut document.outbound {
+            relative(&mut outbound.policy);
+        }
         Ok(document)
     }
 
@@ -166,8 +202,9 @@ impl Document {
 
     /// What the shape does not say, with its place as a JSON pointer.
     fn check(&self) -> Result<(), (String, String)> {
-        if self.inbound.is_empty() {
-            return Err((String::new(), "nothing to serve; add a listener to `inbound`".to_owned()));
+        if self.inbound.is_empty() && self.outbound.is_empty() {
+            let message = "nothing to serve; add a listener to `inbound` or `outbound`".to_owned();
+            return Err((String::new(), message));
         }
         if self.workers.is_some_and(|workers| !(1..=1024).contains(&workers)) {
             return Err(("/workers".to_owned(), "expected 1 to 1024".to_owned()));
@@ -179,21 +216,63 @@ impl Document {
             }
         }
         let (mut addresses, mut names) = (HashSet::new(), HashSet::new());
+        let mut is_unique = |place: &str, address, name: &Option<String>| {
+            let chosen = matches!(address, &Address::Tcp(ref text) if text.ends_with(":0"));
+            if !chosen && !addresses.insert(address) {
+                let message = format!("`{address}` is the address of another listener too");
+                return Err((format!("{place}/address"), message));
+            }
+            match name {
+                Some(name) if name.is_empty() || !names.insert(name.clone()) => {
+                    let message = "empty, or the name of another listener too".to_owned();
+                    Err((format!("{place}/name"), message))
+                }
+                _ => Ok(()),
+            }
+        };
         for (index, inbound) in self.inbound.iter().enumerate() {
-            let at = |key: &str| format!("/inbound/{index}{key}");
-            inbound.check().map_err(|(place, message)| (at(&place), message))?;
-            let chosen = matches!(&inbound.address, Address::Tcp(text) if text.ends_with(":0"));
-            if !chosen && !addresses.insert(&inbound.address) {
-                let message = format!("`{}` is the address of another listener too", inbound.address);
-                return Err((at("/address"), message));
-            }
-            if let Some(name) = &inbound.name
-                && (name.is_empty() || !names.insert(name))
-            {
-                return Err((at("/name"), "empty, or the name of another listener too".to_owned()));
-            }
+            let place = format!("/inbound/{index}");
+            inbound.check().map_err(|(key, message)| (format!("{place}{key}"), message))?;
+            is_unique(&place, &inbound.address, &inbound.name)?;
+        }
+        for (index, outbound) in self.outbound.iter().enumerate() {
+            let place = format!("/outbound/{index}");
+            outbound.check().map_err(|(key, message)| (format!("{place}{key}"), message))?;
+            is_unique(&place, &outbound.address, &outbound.name)?;
         }
         Ok(())
+    }
+}
+
+impl Outbound {
+    fn check(&self) -> Result<(), (String, String)> {
+        if !self.address.is_local() {
+            let message = "whoever connects here speaks as this node; use a loopback address or `unix:/path`";
+            return Err(("/address".to_owned(), message.to_owned()));
+        }
+        if !self.upstream.address.is_target() {
+            let message = "port 0 and sockets of systemd cannot be connected to".to_owned();
+            return Err(("/upstream/address".to_owned(), message));
+        }
+        match self.upstream.server_name() {
+            Some(_) => Ok(()),
+            None => {
+                let message = "no name to find in the server's certificate; give `server-name`, a host name or IP address";
+                Err(("/upstream".to_owned(), message.to_owned()))
+            }
+        }
+    }
+}
+
+impl Remote {
+    /// What the server's certificate is to be for.
+    pub fn server_name(&self) -> Option<ServerName<'static>> {
+        let name = match (&self.server_name, &self.address) {
+            (Some(name), _) => name.as_str(),
+            (None, Address::Tcp(text)) => text.rsplit_once(':').map_or("", |(host, _)| host),
+            (None, Address::Unix(_) | Address::Systemd(_)) => "",
+        };
+        ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).ok()
     }
 }
 
@@ -256,7 +335,7 @@ impl Inbound {
 /// A DNS host name that is no IP address.
 fn is_server_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
-    matches!(rustls_pki_types::ServerName::try_from(name), Ok(rustls_pki_types::ServerName::DnsName(_)))
+    matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_)))
 }
 
 /// The JSON Schema (2020-12) of the file.

@@ -6,7 +6,7 @@ mod error;
 
 pub use address::{Address, AddressError};
 pub use document::{
-    Admin, Cluster, Document, Endpoint, Inbound, Protocol, Upstream, UpstreamProtocol, schema,
+    Admin, Cluster, Document, Endpoint, Inbound, Outbound, Protocol, Remote, Upstream, UpstreamProtocol, schema,
 };
 pub use error::ConfigError;
 

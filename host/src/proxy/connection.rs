@@ -1,39 +1,48 @@
 //! One accepted connection from first byte to last.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use peergate_policy::{Endpoint as Kind, UnixTime};
 use rustls_pki_types::CertificateDer;
-use tokio::sync::watch;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use super::activity::Activity;
 use super::admin_pages::AdminPages;
 use super::exchange::Exchange;
+use super::generation::Direction;
 use super::port::Port;
 use super::roster::{Ending, Member};
-use super::site::Site;
-use super::{http, review, tcp};
+use super::site::{Endpoint, Site};
+use super::{http, outbound, review, tcp};
 use crate::admin::failure;
 use crate::audit::Whom;
 use crate::config::Protocol;
-use crate::tls::{Admission, Arrival, Refusal, handshake};
+use crate::tls::{Admission, Arrival, First, Link, Refusal, Terms, handshake, sniff};
+use crate::wasm::{Connection, Worker};
 
 /// Shakes hands and serves, or refuses so that the refusal is seen.
 pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
     let site = port.site();
+    if site.direction != Direction::Inbound {
+        drop(site);
+        return outbound::serve(port, arrival).await;
+    }
     let (source, connection) = (arrival.source, arrival.id);
     let mut whom = Whom { listener: Arc::clone(&site.name), endpoint: None, connection, source };
     let choose = |name: Option<&str>| {
         site.endpoint(name).map(|endpoint| (endpoint.terms.clone(), Rc::clone(&endpoint.worker)))
     };
     let audit = &port.shared.audit;
-    match handshake(arrival, choose).await {
+    let arrived = match site.plaintext_endpoint() {
+        Some(endpoint) => mixed(arrival, &endpoint.worker, choose).await,
+        None => handshake(arrival, choose).await,
+    };
+    match arrived {
         Ok(admission) => {
-            let name = admission.connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
-            whom.endpoint = site.endpoint(name).map(|endpoint| endpoint.kind.as_str());
+            whom.endpoint = endpoint(&site, &admission.connection).map(|endpoint| endpoint.kind.as_str());
             if let Some(verdict) = &admission.verdict {
                 audit.connection(&whom, verdict);
             }
@@ -60,12 +69,43 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
     }
 }
 
+/// In mixed mode: a handshake with who begins one, and the filter's word about who does not.
+async fn mixed(
+    mut arrival: Arrival,
+    worker: &Rc<Worker>,
+    choose: impl FnOnce(Option<&str>) -> Option<(Terms, Rc<Worker>)>,
+) -> Result<Admission, Refusal> {
+    match sniff(&mut arrival.socket).await {
+        Ok(First::Tls) => handshake(arrival, choose).await,
+        Ok(First::Plaintext) => {
+            let Arrival { id, socket, source, destination } = arrival;
+            let connection = Rc::new(Connection::new(id, source, destination, None));
+            let verdict = worker.judge_connection(&connection);
+            if !verdict.allow {
+                return Err(Refusal::Denied(verdict, socket));
+            }
+            let link = Link::Plain(socket);
+            Ok(Admission { link, connection, verdict: Some(verdict), chain: Vec::new() })
+        }
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Refusal::Silent),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Refusal::TimedOut),
+        Err(error) => Err(Refusal::Failed(error, None)),
+    }
+}
+
+/// Whose terms a connection was admitted on.
+fn endpoint<'a>(site: &'a Site, connection: &Connection) -> Option<&'a Rc<Endpoint>> {
+    match &connection.tls {
+        Some(tls) => site.endpoint(tls.server_name.as_deref()),
+        None => site.plaintext_endpoint(),
+    }
+}
+
 /// Enters the roster and serves until the connection ends, or is ended.
 async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: Whom) {
-    let Admission { stream, connection, verdict, chain } = admission;
+    let Admission { link, connection, verdict, chain } = admission;
     let audit = &port.shared.audit;
-    let name = connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
-    let Some(endpoint) = site.endpoint(name).cloned() else {
+    let Some(endpoint) = endpoint(&site, &connection).cloned() else {
         // INVARIANT: the handshake was on the terms of an endpoint of this site.
         return audit.fault(&whom, &"the endpoint is gone");
     };
@@ -85,18 +125,18 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
     let admin =
         site.admin_path.clone().map(|path| AdminPages { path, board: Arc::clone(&port.shared.board) });
     drop(site);
-    let ending = member.ending();
     let serving = async {
         match (protocol, verdict) {
             // INVARIANT: bytes are forwarded only of a peer that was judged.
             (Protocol::Tcp, None) => audit.fault(&member.whom, &"nobody judged the connection"),
             (Protocol::Tcp, Some(_)) => {
-                if let Err(error) = tcp::serve(stream, &upstream).await {
+                if let Err(error) = tcp::serve(link, &upstream).await {
                     audit.upstream(&member.whom, &error);
                 }
             }
             (Protocol::Http, _) => {
-                let h2 = stream.get_ref().1.alpn_protocol() == Some(http::H2);
+                let mut link = link;
+                let Ok(h2) = http::is_h2(&mut link).await else { return };
                 let exchange = Exchange {
                     member: Rc::clone(&member),
                     upstream,
@@ -104,7 +144,9 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
                     audit: Rc::clone(audit),
                     admin,
                 };
-                if let Err(error) = http::serve(stream, Rc::new(exchange), h2, member.ending()).await
+                let (activity, exchange) = (Rc::clone(&exchange.activity), Rc::new(exchange));
+                let answer = move |request| Rc::clone(&exchange).answer(request);
+                if let Err(error) = http::serve(link, activity, answer, h2, member.asked_to_end()).await
                     && !http::is_ordinary(&error)
                 {
                     audit.protocol(&member.whom, &error);
@@ -114,17 +156,12 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
     };
     tokio::select! {
         () = serving => {}
-        () = is_cut(ending) => {}
+        () = member.cut_off() => {}
     }
 }
 
-async fn is_cut(mut ending: watch::Receiver<Ending>) {
-    // The sender lives as long as the connection.
-    let _ = ending.wait_for(|ending| *ending == Ending::Cut).await;
-}
-
 /// When the first of these certificates ends; what cannot be read has been refused, or is not asked.
-fn not_after(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
+pub(super) fn not_after(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
     let ends = chain.iter().filter_map(|der| {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         Some(UnixTime::from_seconds(certificate.validity().not_after.timestamp()))

@@ -107,7 +107,7 @@ impl Exchange {
         let Judged { head, stream, dialect } = judged;
         let body = Filtered::request(body, Rc::clone(&stream));
         let sent = tokio::select! {
-            sent = self.upstream.send(head, body) => sent,
+            sent = self.upstream.send(head, Either::Left(body)) => sent,
             why = stream.interrupted(), if may_be_interrupted(&stream) => {
                 return whole(self.early(&stream, dialect, why).await);
             }

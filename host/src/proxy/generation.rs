@@ -24,14 +24,38 @@ pub struct Listener {
     pub name: Arc<str>,
     /// Two generations that have the same sockets mean the same listener.
     pub sockets: Arc<Sockets>,
+    /// Who begins.
+    pub direction: Direction,
     /// What is forwarded.
     pub protocol: Protocol,
-    /// The local service.
+    /// The local service, or the server.
     pub upstream: Upstream,
     /// At least one.
     pub endpoints: Vec<Endpoint>,
     /// Below it are the admin pages, not the service.
     pub admin_path: Option<Arc<str>>,
+}
+
+/// Who begins a TLS handshake.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// The others: clients come in over TLS.
+    Inbound,
+    /// We do: local programs reach a server over TLS.
+    Outbound {
+        /// Put the server's name into `Host`.
+        rewrites_host: bool,
+    },
+}
+
+impl Direction {
+    /// As the configuration says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound { .. } => "outbound",
+        }
+    }
 }
 
 /// One kind of client on a port.
@@ -41,8 +65,10 @@ pub struct Endpoint {
     pub kind: peergate_policy::Endpoint,
     /// Lower case, without trailing dot; empty only where the port has no other endpoint.
     pub names: Vec<String>,
-    /// Certificate, and what clients are asked for.
+    /// Certificate, and what the other side is asked for.
     pub terms: Terms,
+    /// Whether plaintext is as good: from clients besides TLS, to servers in place of it (mixed mode).
+    pub plaintext: bool,
     /// The compiled filter.
     pub filter: Filter,
     /// The plugin configuration for its VMs.

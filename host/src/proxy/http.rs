@@ -1,22 +1,26 @@
 //! HTTP/1.1 and HTTP/2 on an admitted connection.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::task::spawn_local;
+use tokio::time::timeout;
 
-use super::activity::Watched;
-use super::exchange::Exchange;
+use super::activity::{Activity, Watched};
 use super::limits;
-use super::roster::Ending;
+use super::socket::Socket;
+use crate::tls::Link;
 
 /// The protocols a client may choose from, ours first (RFC 7301).
 pub const ALPN: &[&[u8]] = &[H2, b"http/1.1"];
@@ -24,16 +28,21 @@ pub const ALPN: &[&[u8]] = &[H2, b"http/1.1"];
 /// The protocol name of HTTP/2.
 pub(super) const H2: &[u8] = b"h2";
 
-/// Serves requests until the client leaves, the connection idles, or it is to end.
-pub(super) async fn serve(
+/// Serves requests until the client leaves, the connection idles, or `finishing` says that no more are taken.
+pub(super) async fn serve<B, F>(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    exchange: Rc<Exchange>,
+    activity: Rc<Activity>,
+    answer: impl Fn(Request<Incoming>) -> F + 'static,
     h2: bool,
-    ending: watch::Receiver<Ending>,
-) -> hyper::Result<()> {
-    let activity = Rc::clone(&exchange.activity);
+    finishing: impl Future<Output = ()>,
+) -> hyper::Result<()>
+where
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    F: Future<Output = Result<Response<B>, Infallible>> + 'static,
+{
     let io = TokioIo::new(Watched::new(stream, activity));
-    let service = service_fn(move |request| Rc::clone(&exchange).answer(request));
+    let service = service_fn(answer);
     if h2 {
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
@@ -41,30 +50,64 @@ pub(super) async fn serve(
             .max_header_list_size(limits::REQUEST_HEAD_BYTES as u32)
             .max_send_buf_size(limits::STREAM_SEND_BYTES);
         let connection = builder.serve_connection(io, service);
-        until_ended(connection, ending, http2::Connection::graceful_shutdown).await
+        until_finished(connection, finishing, http2::Connection::graceful_shutdown).await
     } else {
         let mut builder = http1::Builder::new();
         builder.max_header_size(limits::REQUEST_HEAD_BYTES);
         let connection = builder.serve_connection(io, service);
-        until_ended(connection, ending, http1::Connection::graceful_shutdown).await
+        until_finished(connection, finishing, http1::Connection::graceful_shutdown).await
     }
 }
 
 /// Runs a connection, and once it is to end tells it to finish: GOAWAY in HTTP/2, no keep-alive in HTTP/1.
-async fn until_ended<C: Future>(
+async fn until_finished<C: Future>(
     connection: C,
-    mut ending: watch::Receiver<Ending>,
+    finishing: impl Future<Output = ()>,
     finish: fn(Pin<&mut C>),
 ) -> C::Output {
     let mut connection = pin!(connection);
     tokio::select! {
         output = connection.as_mut() => return output,
-        // An error says that the worker is gone: finish as well.
-        _ = ending.wait_for(|ending| *ending != Ending::No) => {}
+        () = finishing => {}
     }
     finish(connection.as_mut());
     connection.await
 }
+
+/// Whether a client without TLS speaks HTTP/2 by prior knowledge (RFC 9113 section 3.3). What was looked at stays to be
+/// read.
+///
+/// # Errors
+/// The client ends, or is silent for [`limits::IDLE`].
+pub(super) async fn begins_with_h2(socket: &mut Socket) -> io::Result<bool> {
+    let looking = async {
+        let mut seen = Vec::with_capacity(PREFACE.len());
+        while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
+            seen.push(socket.read_u8().await?);
+        }
+        let is_h2 = seen == PREFACE;
+        socket.unread(seen);
+        Ok(is_h2)
+    };
+    match timeout(limits::IDLE, looking).await {
+        Ok(result) => result,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Whether this connection speaks HTTP/2: by what the handshake agreed on, or, without one, by its first bytes.
+///
+/// # Errors
+/// As [`begins_with_h2`].
+pub(super) async fn is_h2(link: &mut Link) -> io::Result<bool> {
+    match link {
+        Link::Plain(socket) => begins_with_h2(socket).await,
+        Link::Tls(_) => Ok(link.alpn() == Some(H2)),
+    }
+}
+
+/// What no HTTP/1 request begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// Runs hyper's HTTP/2 tasks on this worker.
 #[derive(Clone, Copy, Debug)]

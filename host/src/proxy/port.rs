@@ -61,6 +61,7 @@ impl Port {
             shared,
             closing: watch::Sender::default(),
         });
+        port.site().upstream.belongs_to(&port);
         spawn_local(accept(Rc::clone(&port), acceptor));
         spawn_local(review::watch_expiry(Rc::clone(&port)));
         port
@@ -77,6 +78,7 @@ impl Port {
 
     /// New connections get `site`; open ones are judged by it again.
     pub(super) fn renew(self: &Rc<Self>, site: Rc<Site>) {
+        site.upstream.belongs_to(self);
         self.site.replace(Rc::clone(&site));
         spawn_local(review::all(Rc::clone(self), site));
     }
@@ -91,6 +93,12 @@ impl Port {
 
     pub(super) fn is_closing(&self) -> bool {
         *self.closing.borrow()
+    }
+
+    /// Waits until no more is to be begun.
+    pub(super) async fn asked_to_close(&self) {
+        // The sender lives as long as this port.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     /// Waits until the last connection is closed.
@@ -160,7 +168,7 @@ impl Ids {
         Self(Cell::new(u64::from(worker) << 48))
     }
 
-    fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         let id = self.0.get() + 1;
         self.0.set(id);
         id

@@ -75,7 +75,11 @@ fn one(port: &Rc<Port>, site: &Rc<Site>, member: &Rc<Member>, chains: &mut Chain
 
 fn judge(site: &Site, member: &Member, chains: &mut Chains) -> Result<Rc<Endpoint>, Dismissal> {
     let before = member.endpoint();
-    let endpoint = site.endpoint(member.server_name()).ok_or_else(|| Dismissal::new("endpoint-removed"))?;
+    let endpoint = match member.connection.tls {
+        Some(_) => site.endpoint(member.server_name()),
+        None => site.plaintext_endpoint(),
+    };
+    let endpoint = endpoint.ok_or_else(|| Dismissal::new("endpoint-removed"))?;
     let authentication = endpoint.terms.authentication();
     if authentication != before.terms.authentication() {
         return Err(Dismissal::new("endpoint-changed"));
@@ -142,7 +146,7 @@ struct Chains(HashMap<([u8; 32], usize), Result<(), String>>);
 impl Chains {
     fn check(&mut self, endpoint: &Rc<Endpoint>, member: &Member) -> Result<(), Dismissal> {
         let terms = &endpoint.terms;
-        if !terms.authentication().verifies_chains() {
+        if !terms.authentication().verifies_chains() || member.connection.tls.is_none() {
             return Ok(());
         }
         let presented: Vec<u8> =

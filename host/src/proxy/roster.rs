@@ -104,8 +104,19 @@ impl Member {
         *self.ending.borrow() != Ending::No
     }
 
-    pub(super) fn ending(&self) -> watch::Receiver<Ending> {
-        self.ending.subscribe()
+    /// Waits until no more is to be begun.
+    pub(super) async fn asked_to_end(&self) {
+        self.wait_for(Ending::Graceful).await;
+    }
+
+    /// Waits until the connection is to be closed, whatever runs on it.
+    pub(super) async fn cut_off(&self) {
+        self.wait_for(Ending::Cut).await;
+    }
+
+    async fn wait_for(&self, at_least: Ending) {
+        // The sender lives as long as this member.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending >= at_least).await;
     }
 }
 

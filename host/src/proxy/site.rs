@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::generation::{self, Listener};
+use super::generation::{self, Direction, Listener};
 use super::upstream::Upstream;
 use crate::config::Protocol;
 use crate::tls::Terms;
@@ -13,6 +13,7 @@ use crate::wasm::{Clock, Clusters, Filter, StartError, Worker};
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) name: Arc<str>,
+    pub(super) direction: Direction,
     pub(super) protocol: Protocol,
     pub(super) upstream: Rc<Upstream>,
     pub(super) admin_path: Option<Arc<str>>,
@@ -25,6 +26,7 @@ pub(super) struct Endpoint {
     pub(super) kind: peergate_policy::Endpoint,
     names: Vec<String>,
     pub(super) terms: Terms,
+    pub(super) plaintext: bool,
     pub(super) worker: Rc<Worker>,
     filter: Filter,
     configuration: Arc<str>,
@@ -45,6 +47,7 @@ impl Site {
         }
         Ok(Rc::new(Self {
             name: Arc::clone(&listener.name),
+            direction: listener.direction,
             protocol: listener.protocol,
             upstream: Upstream::new(listener.upstream.clone()),
             admin_path: listener.admin_path.clone(),
@@ -71,6 +74,11 @@ impl Site {
         &self.endpoints
     }
 
+    /// The endpoint of clients that come without TLS, in mixed mode.
+    pub(super) fn plaintext_endpoint(&self) -> Option<&Rc<Endpoint>> {
+        self.endpoints.iter().find(|endpoint| endpoint.plaintext)
+    }
+
     /// The endpoint for the name a client asked for (SNI, RFC 6066 section 3). With one endpoint any name will do, and
     /// none.
     pub(super) fn endpoint(&self, server_name: Option<&str>) -> Option<&Rc<Endpoint>> {
@@ -93,7 +101,7 @@ impl Endpoint {
         endpoint: &generation::Endpoint,
         mut known: impl Iterator<Item = &'a Rc<Self>>,
     ) -> Result<Self, StartError> {
-        let generation::Endpoint { kind, names, terms, filter, configuration, clusters, .. } =
+        let generation::Endpoint { kind, names, terms, plaintext, filter, configuration, clusters, .. } =
             endpoint.clone();
         let same = known
             .find(|it| it.filter.is(&filter) && it.configuration == configuration && it.clusters == clusters);
@@ -106,7 +114,7 @@ impl Endpoint {
                 worker
             }
         };
-        Ok(Self { kind, names, terms, worker, filter, configuration, clusters })
+        Ok(Self { kind, names, terms, plaintext, worker, filter, configuration, clusters })
     }
 }
 
@@ -143,6 +151,7 @@ pub(super) mod testing {
             kind: peergate_policy::Endpoint::Token,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             terms: terms.expect("a configuration"),
+            plaintext: false,
             filter: filter.clone(),
             configuration: configuration.into(),
             clusters: Arc::default(),
@@ -160,6 +169,7 @@ pub(super) mod testing {
         };
         Site {
             name: "site".into(),
+            direction: Direction::Inbound,
             protocol: Protocol::Http,
             upstream: Upstream::new(upstream),
             admin_path: None,

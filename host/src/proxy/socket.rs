@@ -16,7 +16,14 @@ pub(crate) const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(I
 
 /// A connected socket.
 #[derive(Debug)]
-pub enum Socket {
+pub struct Socket {
+    /// What was read and is to be read again, the last byte first.
+    unread: Vec<u8>,
+    stream: Stream,
+}
+
+#[derive(Debug)]
+enum Stream {
     /// By IP address; what is written is sent without delay.
     Tcp(TcpStream),
     /// By a path.
@@ -33,11 +40,32 @@ impl Socket {
             Address::Tcp(text) => {
                 let socket = TcpStream::connect(text).await?;
                 socket.set_nodelay(true)?;
-                Ok(Self::Tcp(socket))
+                Ok(Stream::Tcp(socket).into())
             }
-            Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+            Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?).into()),
             Address::Systemd(_) => Err(io::ErrorKind::InvalidInput.into()),
         }
+    }
+}
+
+impl Socket {
+    /// Bytes that are to be read again, before all others.
+    pub(crate) fn unread(&mut self, bytes: Vec<u8>) {
+        self.unread.extend(bytes.into_iter().rev());
+    }
+
+    /// The address at the other end.
+    pub(super) fn peer_address(&self) -> SocketAddr {
+        match &self.stream {
+            Stream::Tcp(socket) => socket.peer_addr().unwrap_or(NO_ADDRESS),
+            Stream::Unix(_) => NO_ADDRESS,
+        }
+    }
+}
+
+impl From<Stream> for Socket {
+    fn from(stream: Stream) -> Self {
+        Self { unread: Vec::new(), stream }
     }
 }
 
@@ -64,11 +92,11 @@ impl Acceptor {
                 let (socket, source) = listener.accept().await?;
                 socket.set_nodelay(true)?;
                 let destination = socket.local_addr()?;
-                Ok((Socket::Tcp(socket), source, destination))
+                Ok((Stream::Tcp(socket).into(), source, destination))
             }
             Self::Unix(listener) => {
                 let (socket, _) = listener.accept().await?;
-                Ok((Socket::Unix(socket), NO_ADDRESS, NO_ADDRESS))
+                Ok((Stream::Unix(socket).into(), NO_ADDRESS, NO_ADDRESS))
             }
         }
     }
@@ -80,18 +108,27 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_read(context, buffer),
-            Self::Unix(socket) => Pin::new(socket).poll_read(context, buffer),
+        let this = self.get_mut();
+        if !this.unread.is_empty() {
+            while buffer.remaining() > 0
+                && let Some(byte) = this.unread.pop()
+            {
+                buffer.put_slice(&[byte]);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.stream {
+            Stream::Tcp(socket) => Pin::new(socket).poll_read(context, buffer),
+            Stream::Unix(socket) => Pin::new(socket).poll_read(context, buffer),
         }
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
-            Self::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
+            Stream::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
         }
     }
 
@@ -100,9 +137,9 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, slices),
-            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+            Stream::Unix(socket) => Pin::new(socket).poll_write_vectored(context, slices),
         }
     }
 
@@ -111,16 +148,16 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_flush(context),
-            Self::Unix(socket) => Pin::new(socket).poll_flush(context),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(socket) => Pin::new(socket).poll_flush(context),
+            Stream::Unix(socket) => Pin::new(socket).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
-            Self::Unix(socket) => Pin::new(socket).poll_shutdown(context),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
+            Stream::Unix(socket) => Pin::new(socket).poll_shutdown(context),
         }
     }
 }

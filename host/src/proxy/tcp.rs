@@ -5,6 +5,7 @@ use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 
 use super::activity::{Activity, Watched};
+use super::dialer::Reached;
 use super::upstream::{Upstream, UpstreamError};
 
 /// Connects to the upstream and copies until both sides have ended; each end of stream is passed on by itself.
@@ -14,10 +15,20 @@ pub(super) async fn serve(
 ) -> Result<(), UpstreamError> {
     // Both sides are watched: once the client has ended, only the service's silence tells that the connection idles.
     let activity = Activity::new(false);
-    let mut service = Watched::new(upstream.connect().await?, Rc::clone(&activity));
+    let Reached { link, standing } = upstream.connect().await?;
+    let mut service = Watched::new(link, Rc::clone(&activity));
     let mut client = Watched::new(stream, activity);
-    // A side that breaks off, or idles too long, ends the other: that is all there is to say about it.
-    let _ = copy_bidirectional_with_sizes(&mut client, &mut service, BUFFER, BUFFER).await;
+    let dismissed = async {
+        match &standing {
+            Some(standing) => standing.member.cut_off().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        // A side that breaks off, or idles too long, ends the other: that is all there is to say about it.
+        _ = copy_bidirectional_with_sizes(&mut client, &mut service, BUFFER, BUFFER) => {}
+        () = dismissed => {}
+    }
     Ok(())
 }
 

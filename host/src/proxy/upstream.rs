@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use http::HeaderValue;
 use http::header::HOST;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, Uri};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
@@ -17,18 +18,25 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
 use super::body::Filtered;
+use super::dialer::{Reached, Standing, dial};
+use super::generation::Direction;
 use super::headers::RequestHead;
 use super::http::LocalExecutor;
 use super::limits;
+use super::port::Port;
+use super::roster::Member;
 use super::socket::Socket;
 use crate::config::{self, UpstreamProtocol};
+use crate::tls::{ConnectError, Link};
 
 /// Why the upstream gave no response. For the log; the client is told only "bad gateway".
 #[derive(Debug)]
 pub(super) enum UpstreamError {
     Connect(io::Error),
+    Server(ConnectError),
     Exchange(hyper::Error),
     Authority,
+    Changed,
 }
 
 impl fmt::Display for UpstreamError {
@@ -39,6 +47,8 @@ impl fmt::Display for UpstreamError {
                 Some(cause) => write!(formatter, "{error}: {cause}"),
                 None => error.fmt(formatter),
             },
+            Self::Server(error) => error.fmt(formatter),
+            Self::Changed => formatter.write_str("the server went over to HTTP/2 in between"),
             Self::Authority => formatter.write_str("the authority makes no target"),
         }
     }
@@ -53,63 +63,95 @@ impl UpstreamError {
     }
 }
 
-/// The local service and the connections to it that are free.
+/// The local service, or the server, and the connections to it that are free.
 #[derive(Debug)]
 pub(super) struct Upstream {
     service: config::Upstream,
+    /// Of an outbound listener: on its terms servers are reached.
+    port: RefCell<Weak<Port>>,
     idle: RefCell<VecDeque<Idle>>,
-    shared: RefCell<Option<http2::SendRequest<Filtered>>>,
+    shared: RefCell<Option<Shared>>,
 }
+
+/// The body of a request: of a client, through the filter; or of a local program.
+pub(super) type Outgoing = Either<Filtered, Incoming>;
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<Filtered>,
+    sender: http1::SendRequest<Outgoing>,
+    server: Option<Rc<Member>>,
     since: Instant,
+}
+
+#[derive(Clone, Debug)]
+struct Shared {
+    sender: http2::SendRequest<Outgoing>,
+    server: Option<Rc<Member>>,
+}
+
+/// A connection that takes a request.
+enum Sender {
+    Http1 { sender: http1::SendRequest<Outgoing>, server: Option<Rc<Member>>, reused: bool },
+    Http2(http2::SendRequest<Outgoing>),
 }
 
 impl Upstream {
     pub(super) fn new(service: config::Upstream) -> Rc<Self> {
-        Rc::new(Self { service, idle: RefCell::default(), shared: RefCell::default() })
+        let (port, idle, shared) = Default::default();
+        Rc::new(Self { service, port, idle, shared })
     }
 
     pub(super) fn is_to(&self, service: &config::Upstream) -> bool {
         self.service == *service
     }
 
+    /// From now on servers are reached on the terms of this port, if it is outbound.
+    pub(super) fn belongs_to(&self, port: &Rc<Port>) {
+        self.port.replace(Rc::downgrade(port));
+    }
+
     /// A new connection; its sends are not delayed.
-    pub(super) async fn connect(&self) -> Result<Socket, UpstreamError> {
+    pub(super) async fn connect(&self) -> Result<Reached, UpstreamError> {
         let connected = match timeout(limits::UPSTREAM_CONNECT, Socket::connect(&self.service.address)).await
         {
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
-        connected.map_err(UpstreamError::Connect)
+        let socket = connected.map_err(UpstreamError::Connect)?;
+        let port = self.port.borrow().upgrade();
+        match port.filter(|port| port.site().direction != Direction::Inbound) {
+            Some(port) => dial(&port, socket).await.map_err(UpstreamError::Server),
+            None => Ok(Reached { link: Link::Plain(socket), standing: None }),
+        }
     }
 
     /// Sends a request and returns when the response's head is there.
     pub(super) async fn send(
         self: &Rc<Self>,
         head: RequestHead,
-        body: Filtered,
+        body: Outgoing,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        match self.service.protocol {
-            UpstreamProtocol::Http1 => self.send_http1(head.into_http1(body)?).await,
-            UpstreamProtocol::H2c => self.send_h2c(head.into_h2c(body)?).await,
+        match self.sender().await? {
+            Sender::Http2(mut sender) => {
+                sender.ready().await.map_err(UpstreamError::Exchange)?;
+                sender.send_request(head.into_h2(body)?).await.map_err(UpstreamError::Exchange)
+            }
+            sender => self.send_http1(sender, head.into_http1(body)?).await,
         }
     }
 
     async fn send_http1(
         self: &Rc<Self>,
-        mut request: Request<Filtered>,
+        mut chosen: Sender,
+        mut request: Request<Outgoing>,
     ) -> Result<Response<Incoming>, UpstreamError> {
         loop {
-            let (mut sender, reused) = match self.take_idle() {
-                Some(sender) => (sender, true),
-                None => (self.open_http1().await?, false),
+            let Sender::Http1 { mut sender, server, reused } = chosen else {
+                return Err(UpstreamError::Changed);
             };
             match sender.try_send_request(request).await {
                 Ok(response) => {
-                    self.give_back(sender);
+                    self.give_back(sender, server);
                     return Ok(response);
                 }
                 // The upstream closed a kept connection under us. A message is handed back only when none of it
@@ -119,84 +161,107 @@ impl Upstream {
                     _ => return Err(UpstreamError::Exchange(error.into_error())),
                 },
             }
+            chosen = self.sender().await?;
         }
     }
 
-    async fn open_http1(&self) -> Result<http1::SendRequest<Filtered>, UpstreamError> {
-        let io = TokioIo::new(self.connect().await?);
-        let (sender, connection) = http1::handshake(io).await.map_err(UpstreamError::Exchange)?;
-        // Its errors reach whoever waits for a response or a body.
-        spawn_local(connection);
-        Ok(sender)
-    }
-
-    async fn send_h2c(
-        self: &Rc<Self>,
-        request: Request<Filtered>,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        let free = self.shared.borrow().clone().filter(|sender| !sender.is_closed());
-        let mut sender = match free {
-            Some(sender) => sender,
-            None => self.open_h2c().await?,
+    /// A free connection, or a new one.
+    async fn sender(self: &Rc<Self>) -> Result<Sender, UpstreamError> {
+        let shared = self.shared.borrow().clone();
+        if let Some(Shared { sender, server }) = shared
+            && !sender.is_closed()
+            && !is_ending(&server)
+        {
+            return Ok(Sender::Http2(sender));
+        }
+        if let Some(Idle { sender, server, .. }) = self.take_idle() {
+            return Ok(Sender::Http1 { sender, server, reused: true });
+        }
+        let Reached { link, standing } = self.connect().await?;
+        let h2 = match &link {
+            Link::Plain(_) => self.service.protocol == UpstreamProtocol::H2c,
+            Link::Tls(_) => link.alpn() == Some(super::http::H2),
         };
-        sender.ready().await.map_err(UpstreamError::Exchange)?;
-        sender.send_request(request).await.map_err(UpstreamError::Exchange)
+        if h2 { self.open_http2(link, standing).await } else { open_http1(link, standing).await }
     }
 
-    async fn open_h2c(&self) -> Result<http2::SendRequest<Filtered>, UpstreamError> {
-        let io = TokioIo::new(self.connect().await?);
+    async fn open_http2(&self, link: Link, standing: Option<Standing>) -> Result<Sender, UpstreamError> {
         // Requests of many peers share this connection. Only its streams have a window, so that a peer that does not
         // read its answers holds up nobody else's.
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(limits::UPSTREAM_STREAM_BYTES)
             .initial_connection_window_size(limits::UPSTREAM_CONNECTION_WINDOW)
-            .handshake(io)
+            .handshake(TokioIo::new(link))
             .await
             .map_err(UpstreamError::Exchange)?;
-        spawn_local(connection);
-        self.shared.replace(Some(sender.clone()));
-        Ok(sender)
+        let server = standing.as_ref().map(|standing| Rc::clone(&standing.member));
+        spawn_local(until_cut_off(connection, standing));
+        self.shared.replace(Some(Shared { sender: sender.clone(), server }));
+        Ok(Sender::Http2(sender))
     }
 
     /// The connection used last, so that those not needed grow old.
-    fn take_idle(&self) -> Option<http1::SendRequest<Filtered>> {
+    fn take_idle(&self) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
         while idle.front().is_some_and(Idle::is_over) {
             idle.pop_front();
         }
         while let Some(last) = idle.pop_back() {
-            if last.sender.is_ready() {
-                return Some(last.sender);
+            if last.sender.is_ready() && !is_ending(&last.server) {
+                return Some(last);
             }
         }
         None
     }
 
     /// Keeps a connection once its response is read to the end.
-    fn give_back(self: &Rc<Self>, mut sender: http1::SendRequest<Filtered>) {
+    fn give_back(self: &Rc<Self>, mut sender: http1::SendRequest<Outgoing>, server: Option<Rc<Member>>) {
         let upstream = Rc::clone(self);
         spawn_local(async move {
-            if sender.ready().await.is_err() {
+            if sender.ready().await.is_err() || is_ending(&server) {
                 return;
             }
             let mut idle = upstream.idle.borrow_mut();
             while idle.len() >= limits::UPSTREAM_IDLE_CONNECTIONS || idle.front().is_some_and(Idle::is_over) {
                 idle.pop_front();
             }
-            idle.push_back(Idle { sender, since: Instant::now() });
+            idle.push_back(Idle { sender, server, since: Instant::now() });
         });
     }
 }
 
+async fn open_http1(link: Link, standing: Option<Standing>) -> Result<Sender, UpstreamError> {
+    let (sender, connection) = http1::handshake(TokioIo::new(link)).await.map_err(UpstreamError::Exchange)?;
+    let server = standing.as_ref().map(|standing| Rc::clone(&standing.member));
+    spawn_local(until_cut_off(connection, standing));
+    Ok(Sender::Http1 { sender, server, reused: false })
+}
+
+/// Runs a connection; its errors reach whoever waits for a response or a body.
+async fn until_cut_off(connection: impl Future<Output = hyper::Result<()>>, standing: Option<Standing>) {
+    match &standing {
+        Some(standing) => tokio::select! {
+            _ = connection => {}
+            () = standing.member.cut_off() => {}
+        },
+        None => drop(connection.await),
+    }
+}
+
+/// Whether a server was dismissed: nothing more is sent to it.
+fn is_ending(server: &Option<Rc<Member>>) -> bool {
+    server.as_ref().is_some_and(|member| member.is_ending())
+}
+
 impl Idle {
     fn is_over(&self) -> bool {
-        self.sender.is_closed() || self.since.elapsed() > limits::UPSTREAM_IDLE
+        self.sender.is_closed() || is_ending(&self.server) || self.since.elapsed() > limits::UPSTREAM_IDLE
     }
 }
 
 impl RequestHead {
     /// Origin form with `Host` first (RFC 9112 section 3.2).
-    fn into_http1(self, body: Filtered) -> Result<Request<Filtered>, UpstreamError> {
+    fn into_http1(self, body: Outgoing) -> Result<Request<Outgoing>, UpstreamError> {
         let host = HeaderValue::from_str(self.authority.as_str()).map_err(|_| UpstreamError::Authority)?;
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
@@ -206,7 +271,7 @@ impl RequestHead {
         Ok(request)
     }
 
-    fn into_h2c(self, body: Filtered) -> Result<Request<Filtered>, UpstreamError> {
+    fn into_h2(self, body: Outgoing) -> Result<Request<Outgoing>, UpstreamError> {
         let path: PathAndQuery = self.path;
         let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority).path_and_query(path);
         let mut request = Request::new(body);

@@ -3,11 +3,15 @@
 use serde_json::{Value, json};
 
 use crate::files::Expiry;
-use crate::proxy::{Endpoint, Generation, Listener};
+use crate::proxy::{Direction, Endpoint, Generation, Listener};
 
 /// Listeners, endpoints, and the policies behind them by digest.
 pub(super) fn configuration(generation: &Generation) -> Value {
-    json!({"inbound": generation.listeners.iter().map(listener).collect::<Vec<_>>()})
+    let those = |inbound: bool| {
+        let asked = |it: &&Listener| (it.direction == Direction::Inbound) == inbound;
+        generation.listeners.iter().filter(asked).map(listener).collect::<Vec<_>>()
+    };
+    json!({"inbound": those(true), "outbound": those(false)})
 }
 
 /// When the files of all endpoints end, each once.
@@ -60,7 +64,7 @@ fn insecure_modes_of(endpoint: &Endpoint) -> Vec<String> {
             modes.push(format!("{key}={mode}"));
         }
     }
-    if told["insecure-mixed-mode"] == true {
+    if endpoint.plaintext {
         modes.push("insecure-mixed-mode".to_owned());
     }
     modes

@@ -10,9 +10,9 @@ use super::modes::Modes;
 use super::policy_document::PolicyDocument;
 use super::{Options, RunError, Source, needs};
 use crate::audit::Target;
-use crate::config::{self, Address, Document, Protocol};
+use crate::config::{self, Address, Document, Protocol, Remote, Upstream, UpstreamProtocol};
 use crate::files::{self, Audience, Trail};
-use crate::proxy::{ALPN, Endpoint, Generation, Listener, Sockets};
+use crate::proxy::{ALPN, Direction, Endpoint, Generation, Listener, Sockets};
 use crate::sandbox::{Enforcement, Grants, Sandbox};
 use crate::wasm::{Clock, Clusters, Filter, Worker};
 
@@ -100,6 +100,9 @@ impl Loader {
             let loaded = inbound.endpoints.iter().map(|it| endpoint(inbound, it, &judge));
             endpoints.push(loaded.collect::<Result<Vec<_>, _>>()?);
         }
+        let servers = document.outbound.iter().map(|it| server(it, &judge));
+        let servers = servers.collect::<Result<Vec<_>, _>>()?;
+        check_mixed_mode(endpoints.iter().flatten().chain(&servers), &judge.modes);
         let workers = document.workers.unwrap_or_else(cores);
         if *self.workers.get_or_insert(workers) != workers {
             warn!("`workers` changes at the next start");
@@ -111,15 +114,30 @@ impl Loader {
             warn!("`admin` changes at the next start");
         }
         let sockets = self.bind(&document)?;
+        let mut remaining = sockets.iter().cloned();
         let mut listeners = Vec::new();
-        for ((inbound, sockets), endpoints) in document.inbound.into_iter().zip(&sockets).zip(endpoints) {
+        for ((inbound, sockets), endpoints) in document.inbound.into_iter().zip(&mut remaining).zip(endpoints)
+        {
             listeners.push(Listener {
                 name: inbound.name.unwrap_or_else(|| sockets.address().to_string()).into(),
-                sockets: Arc::clone(sockets),
+                sockets,
+                direction: Direction::Inbound,
                 protocol: inbound.protocol,
                 upstream: inbound.upstream,
                 endpoints,
                 admin_path: inbound.admin_path.map(Into::into),
+            });
+        }
+        for ((outbound, sockets), endpoint) in document.outbound.into_iter().zip(remaining).zip(servers) {
+            let Remote { address, server_name } = outbound.upstream;
+            listeners.push(Listener {
+                name: outbound.name.unwrap_or_else(|| sockets.address().to_string()).into(),
+                sockets,
+                direction: Direction::Outbound { rewrites_host: server_name.is_some() },
+                protocol: outbound.protocol,
+                upstream: Upstream { address, protocol: UpstreamProtocol::Http1 },
+                endpoints: vec![endpoint],
+                admin_path: None,
             });
         }
         self.sockets = sockets;
@@ -157,7 +175,8 @@ impl Loader {
             let bound = Sockets::bind(address, self.workers().into()).map(Arc::new);
             bound.map_err(|error| RunError::Bind { address: address.clone(), error })
         };
-        document.inbound.iter().map(|inbound| bind(&inbound.address)).collect()
+        let inbound = document.inbound.iter().map(|inbound| &inbound.address);
+        inbound.chain(document.outbound.iter().map(|outbound| &outbound.address)).map(&mut bind).collect()
     }
 }
 
@@ -182,10 +201,7 @@ fn endpoint(
     endpoint: &config::Endpoint,
     Judge { filter, modes, clusters }: &Judge,
 ) -> Result<Endpoint, RunError> {
-    let path = match &endpoint.policy {
-        Some(path) => path.clone(),
-        None => policy_of_environment().ok_or(RunError::NoPolicy)?,
-    };
+    let path = policy_path(&endpoint.policy)?;
     let text = PolicyDocument::text(&path)?;
     let document = PolicyDocument::parse(&path, &text, endpoint.kind)?;
     let alpn = match inbound.protocol {
@@ -205,7 +221,9 @@ fn endpoint(
     if !has_others && endpoint.all_names().next().is_some() {
         warn!("the names of the only endpoint on {} are not asked for", inbound.address);
     }
-    let configuration = document.configuration(names, deprecated, modes)?;
+    // Vespa's variable is about Vespa's own file, and about peers.
+    let plaintext = modes.admits_plaintext() && endpoint.policy.is_none() && endpoint.kind == Kind::Peer;
+    let configuration = document.configuration(names, deprecated, plaintext, modes)?;
     let called = (**clusters).clone();
     Worker::start_with(&filter, &configuration, Clock::System, called).map_err(RunError::Start)?;
     document.warn(&terms);
@@ -214,6 +232,7 @@ fn endpoint(
         kind: endpoint.kind,
         names,
         terms,
+        plaintext,
         filter,
         configuration,
         clusters: Arc::clone(clusters),
@@ -224,6 +243,57 @@ fn endpoint(
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A server, as the policy's `authorized-peers` know it.
+fn server(
+    outbound: &config::Outbound,
+    Judge { filter, modes, clusters }: &Judge,
+) -> Result<Endpoint, RunError> {
+    let path = policy_path(&outbound.policy)?;
+    let text = PolicyDocument::text(&path)?;
+    let document = PolicyDocument::parse(&path, &text, Kind::Peer)?;
+    let alpn = match outbound.protocol {
+        Protocol::Http => ALPN,
+        Protocol::Tcp => &[],
+    };
+    // The configuration was refused without a name.
+    let name = outbound.upstream.server_name().ok_or(RunError::NoPolicy)?;
+    let terms = document.client_terms(name, alpn)?;
+    check_guards(filter, Kind::Peer, Protocol::Tcp)?;
+    // Servers are judged by their connection alone.
+    let filter = filter.clone().for_connections();
+    let plaintext = modes.sends_plaintext() && outbound.policy.is_none();
+    let configuration = document.configuration(&[], &[], false, modes)?;
+    let called = (**clusters).clone();
+    Worker::start_with(&filter, &configuration, Clock::System, called).map_err(RunError::Start)?;
+    document.warn(&terms);
+    Ok(Endpoint {
+        kind: Kind::Peer,
+        names: Vec::new(),
+        terms,
+        plaintext,
+        filter,
+        configuration,
+        clusters: Arc::clone(clusters),
+        policy_sha256: hex(&sha256(text.as_bytes())),
+        policy: path,
+    })
+}
+
+/// Says that peers without TLS are admitted, or servers spoken to without; or that nobody is, though the variable asks.
+fn check_mixed_mode<'a>(mut endpoints: impl Iterator<Item = &'a Endpoint>, modes: &Modes) {
+    if modes.admits_plaintext() {
+        match endpoints.any(|endpoint| endpoint.plaintext) {
+            true => warn!("mixed mode: plaintext is admitted besides TLS, or sent in its place"),
+            false => warn!("mixed mode is asked for, and no listener of {} is there", super::ENVIRONMENT),
+        }
+    }
+}
+
+/// As the configuration says, or the environment.
+fn policy_path(configured: &Option<PathBuf>) -> Result<PathBuf, RunError> {
+    configured.clone().or_else(policy_of_environment).ok_or(RunError::NoPolicy)
 }
 
 /// Vespa's variable; an empty value is no value, as in Vespa.
@@ -254,7 +324,7 @@ pub fn check(path: &Path, kind: Option<Kind>, for_host: bool) -> Result<Policy, 
         document.terms(ALPN)?;
     }
     let filter = Filter::embedded().map_err(RunError::Filter)?;
-    let configuration = document.configuration(&[], &[], &Modes::default())?;
+    let configuration = document.configuration(&[], &[], false, &Modes::default())?;
     Worker::start(&filter, &configuration).map_err(RunError::Start)?;
     Ok(document.policy().clone())
 }
@@ -272,6 +342,9 @@ pub fn check_configuration(path: &Path) -> Result<Document, RunError> {
         for it in &inbound.endpoints {
             endpoint(inbound, it, &judge)?;
         }
+    }
+    for outbound in &document.outbound {
+        server(outbound, &judge)?;
     }
     Ok(document)
 }

@@ -7,7 +7,19 @@ use serde_json::Value;
 
 /// What the environment asks of the policy's modes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Modes(Vec<Mode>);
+pub(super) struct Modes {
+    policy: Vec<Mode>,
+    mixed: Mixed,
+}
+
+/// `VESPA_TLS_INSECURE_MIXED_MODE`: the three phases of a rollout, from last to first.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Mixed {
+    #[default]
+    TlsClientTlsServer,
+    TlsClientMixedServer,
+    PlaintextClientMixedServer,
+}
 
 #[derive(Clone, Debug)]
 struct Mode {
@@ -24,7 +36,11 @@ const VARIABLES: [(&str, &str); 2] = [
 const WORDS: [&str; 3] = ["enforce", "log_only", "disable"];
 
 const MIXED_MODE: &str = "VESPA_TLS_INSECURE_MIXED_MODE";
-const TLS_ONLY: &str = "tls_client_tls_server";
+const MIXED: [(&str, Mixed); 3] = [
+    ("plaintext_client_mixed_server", Mixed::PlaintextClientMixedServer),
+    ("tls_client_mixed_server", Mixed::TlsClientMixedServer),
+    ("tls_client_tls_server", Mixed::TlsClientTlsServer),
+];
 
 /// A variable that cannot be followed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -43,8 +59,8 @@ pub enum ModeError {
         /// The policy's key.
         key: &'static str,
     },
-    /// Plaintext is asked for, which this version never admits.
-    Plaintext,
+    /// No mixed mode has this word.
+    UnknownMixed(String),
 }
 
 impl Modes {
@@ -58,9 +74,13 @@ impl Modes {
 
     fn from(value: impl Fn(&str) -> Option<String>) -> Result<Self, ModeError> {
         let value = |variable| value(variable).filter(|word| !word.is_empty());
-        if value(MIXED_MODE).is_some_and(|word| word != TLS_ONLY) {
-            return Err(ModeError::Plaintext);
-        }
+        let mixed = match value(MIXED_MODE) {
+            Some(word) => match MIXED.iter().find(|(known, _)| *known == word) {
+                Some((_, mixed)) => *mixed,
+                None => return Err(ModeError::UnknownMixed(word)),
+            },
+            None => Mixed::default(),
+        };
         let mut modes = Vec::new();
         for (variable, key) in VARIABLES {
             let Some(word) = value(variable) else { continue };
@@ -69,7 +89,17 @@ impl Modes {
             }
             modes.push(Mode { variable, key, word });
         }
-        Ok(Self(modes))
+        Ok(Self { policy: modes, mixed })
+    }
+
+    /// Whether peers without TLS are admitted besides those with it.
+    pub(super) fn admits_plaintext(&self) -> bool {
+        self.mixed != Mixed::TlsClientTlsServer
+    }
+
+    /// Whether servers are spoken to without TLS.
+    pub(super) fn sends_plaintext(&self) -> bool {
+        self.mixed == Mixed::PlaintextClientMixedServer
     }
 
     /// The policy with these modes.
@@ -80,7 +110,7 @@ impl Modes {
         let mut policy = policy.to_owned();
         // A policy that is no JSON object has been refused before.
         let written: Value = serde_json::from_str(&policy).unwrap_or_default();
-        for Mode { variable, key, word } in &self.0 {
+        for Mode { variable, key, word } in &self.policy {
             match written.get(key) {
                 Some(value) if value == word => {}
                 Some(_) => return Err(ModeError::Conflict { variable, key }),
@@ -110,9 +140,11 @@ impl fmt::Display for ModeError {
                     "{variable} and the policy's `{key}` differ; say it in one of the two places"
                 )
             }
-            Self::Plaintext => write!(
+            Self::UnknownMixed(word) => write!(
                 formatter,
-                "{MIXED_MODE}: only `{TLS_ONLY}` is supported: plaintext is never admitted; unset the variable"
+                "{MIXED_MODE}: unknown value `{}`; expected one of `{}`",
+                word.escape_debug(),
+                MIXED.map(|(word, _)| word).join("`, `")
             ),
         }
     }
@@ -157,7 +189,8 @@ mod tests {
             ("VESPA_TLS_CAPABILITIES_ENFORCEMENT_MODE", "off", false),
             ("VESPA_TLS_CAPABILITIES_ENFORCEMENT_MODE", "disable", true),
             ("VESPA_TLS_INSECURE_MIXED_MODE", "tls_client_tls_server", true),
-            ("VESPA_TLS_INSECURE_MIXED_MODE", "plaintext_client_mixed_server", false),
+            ("VESPA_TLS_INSECURE_MIXED_MODE", "plaintext_client_mixed_server", true),
+            ("VESPA_TLS_INSECURE_MIXED_MODE", "plaintext", false),
         ] {
             assert_eq!(with(variable, word).is_ok(), good, "{variable}={word}");
         }

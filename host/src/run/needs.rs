@@ -15,6 +15,10 @@ pub(super) fn of(document: &Document) -> Grants {
     for cluster in document.clusters.values() {
         connecting(&mut grants, &cluster.address);
     }
+    for outbound in &document.outbound {
+        listening(&mut grants, &outbound.address);
+        connecting(&mut grants, &outbound.upstream.address);
+    }
     if document.filter.is_some() {
         grants.compile();
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use peergate_policy::{Configuration, Endpoint as Kind, Policy, PolicyError};
+use rustls_pki_types::ServerName;
 use tracing::warn;
 
 use super::RunError;
@@ -59,13 +60,25 @@ impl<'a> PolicyDocument<'a> {
     /// How the endpoint shakes hands, with the credentials of `files`.
     pub(super) fn terms(&self, alpn: &[&[u8]]) -> Result<Terms, RunError> {
         let authentication = Authentication::of(&self.configuration);
+        let credentials = self.credentials(authentication)?;
+        let (ciphers, protocols) = (self.policy().accepted_ciphers(), self.policy().accepted_protocols());
+        tls::server_config(credentials, authentication, ciphers, protocols, alpn).map_err(RunError::Tls)
+    }
+
+    /// How a server of this name is shaken hands with.
+    pub(super) fn client_terms(&self, name: ServerName<'static>, alpn: &[&[u8]]) -> Result<Terms, RunError> {
+        let credentials = self.credentials(Authentication::Peer)?;
+        let policy = self.policy();
+        let (ciphers, protocols) = (policy.accepted_ciphers(), policy.accepted_protocols());
+        let validates = !policy.disable_hostname_validation();
+        tls::client_config(credentials, name, validates, ciphers, protocols, alpn).map_err(RunError::Tls)
+    }
+
+    fn credentials(&self, authentication: Authentication) -> Result<Credentials, RunError> {
         let (files, text) = (self.policy().files(), self.inlined.text());
         let required =
             if authentication.verifies_chains() { files.require(text) } else { files.require_identity(text) };
-        let credentials =
-            Credentials::load(&required.map_err(|it| self.refused(it))?).map_err(RunError::Credentials)?;
-        let (ciphers, protocols) = (self.policy().accepted_ciphers(), self.policy().accepted_protocols());
-        tls::server_config(credentials, authentication, ciphers, protocols, alpn).map_err(RunError::Tls)
+        Credentials::load(&required.map_err(|it| self.refused(it))?).map_err(RunError::Credentials)
     }
 
     /// The document goes to the filter as it was read, not as we understood it, with the modes of the environment.
@@ -73,6 +86,7 @@ impl<'a> PolicyDocument<'a> {
         &self,
         names: &[String],
         deprecated_names: &[String],
+        plaintext: bool,
         modes: &Modes,
     ) -> Result<Arc<str>, RunError> {
         let policy = modes.applied(self.inlined.text()).map_err(RunError::Mode)?;
@@ -82,6 +96,9 @@ impl<'a> PolicyDocument<'a> {
                 // Writing to a string does not fail.
                 let _ = write!(text, r#","{key}":{}"#, serde_json::json!(names));
             }
+        }
+        if plaintext {
+            text.push_str(r#","insecure-mixed-mode":true"#);
         }
         Ok(format!(r#"{text},"policy":{policy}}}"#).into())
     }

@@ -3,17 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
-use rustls_pki_types::CertificateRevocationListDer;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls_pki_types::{CertificateRevocationListDer, ServerName};
 
-use super::authentication::{Authentication, Terms};
+use super::authentication::Authentication;
 use super::gate::Gate;
 use super::possession::Possession;
+use super::server_gate::{ServerGate, Servers};
+use super::terms::Terms;
 use crate::files::Credentials;
 
 /// Why no TLS configuration comes of a policy and its credentials.
@@ -89,7 +92,42 @@ pub fn server_config(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Terms { config: Arc::new(config), authentication, verifier, expiries })
+    Ok(Terms::server(config, authentication, verifier, expiries))
+}
+
+/// As [`server_config`], for connections to the server called `name`, which is sent to it (SNI) where it is a DNS name.
+/// The server's certificate must be for that name if `validates_hostname`.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn client_config(
+    credentials: Credentials,
+    name: ServerName<'static>,
+    validates_hostname: bool,
+    accepted_ciphers: &[String],
+    accepted_protocols: &[String],
+    alpn: &[&[u8]],
+) -> Result<Terms, TlsError> {
+    let provider = Arc::new(provider(accepted_ciphers)?);
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions(accepted_protocols)?)
+        .map_err(|_| TlsError::Inconsistent)?;
+    let Credentials { identity, authorities, revocation_lists, expiries } = credentials;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider)
+        .with_crls(revocation_lists)
+        .enforce_revocation_expiration()
+        .build()
+        .map_err(TlsError::Verifier)?;
+    let servers = Arc::new(Servers { verifier, validates_hostname });
+    let mut config = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ServerGate(Arc::clone(&servers))))
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+    // INVARIANT: as for servers; a resumed session skips the verifier.
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(Terms::client(config, servers, name, expiries))
 }
 
 /// Certificate required, chain to an authority. With revocation lists, what no current list covers is refused.

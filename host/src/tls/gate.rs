@@ -122,7 +122,11 @@ impl ClientCertVerifier for Gate {
     }
 }
 
-fn ask_filter(handshake: &Handshake, cert: &CertificateDer<'_>, version: &'static str) -> Result<(), Error> {
+pub(super) fn ask_filter(
+    handshake: &Handshake,
+    cert: &CertificateDer<'_>,
+    version: &'static str,
+) -> Result<(), Error> {
     let tls = Tls {
         version,
         server_name: handshake.server_name.clone(),
@@ -139,14 +143,14 @@ fn ask_filter(handshake: &Handshake, cert: &CertificateDer<'_>, version: &'stati
 }
 
 /// rustls turns this one into the alert `access_denied` (RFC 8446 section 6.2).
-const REFUSED: Error = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+pub(super) const REFUSED: Error = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
 
 thread_local! {
     static CURRENT: Cell<Option<Rc<Handshake>>> = const { Cell::new(None) };
 }
 
 /// The handshake laid down for the poll that runs now.
-fn current() -> Option<Rc<Handshake>> {
+pub(super) fn current() -> Option<Rc<Handshake>> {
     CURRENT.with(|cell| {
         let handshake = cell.take();
         cell.set(handshake.clone());

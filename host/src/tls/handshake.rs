@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustls::ProtocolVersion;
 use rustls::server::{Acceptor, ClientHello};
@@ -12,8 +13,10 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::authentication::{Authentication, Terms};
+use super::authentication::Authentication;
 use super::gate::{Handshake, polled};
+use super::link::Link;
+use super::terms::Terms;
 use crate::proxy::{Socket, limits};
 use crate::wasm::{Connection, PeerCertificate, Tls, Verdict, Worker};
 
@@ -34,7 +37,7 @@ pub struct Arrival {
 #[derive(Debug)]
 pub struct Admission {
     /// The encrypted stream.
-    pub stream: TlsStream<Socket>,
+    pub link: Link,
     /// Requests on this stream are judged with it.
     pub connection: Rc<Connection>,
     /// The filter's answer about a peer.
@@ -91,19 +94,22 @@ async fn unlimited(
         let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
         return Err(Refusal::Failed(io::Error::new(io::ErrorKind::NotFound, error), Some(start.io)));
     };
+    let Some(config) = terms.server_config() else {
+        return Err(Refusal::Failed(io::Error::other("these terms are for servers"), Some(start.io)));
+    };
     let handshake = Rc::new(Handshake {
         id: arrival.id,
         source: arrival.source,
         destination: arrival.destination,
         server_name: hello.server_name().map(str::to_owned),
-        alpn: negotiated(&terms.config.alpn_protocols, &hello),
+        alpn: negotiated(&config.alpn_protocols, &hello),
         worker,
         verified: None.into(),
         proven: None.into(),
         judged: None.into(),
     });
-    match polled(&handshake, start.into_stream(terms.config).into_fallible()).await {
-        Ok(stream) => admit(terms.authentication, &handshake, stream),
+    match polled(&handshake, start.into_stream(Arc::clone(config)).into_fallible()).await {
+        Ok(stream) => admit(terms.authentication(), &handshake, stream),
         Err((error, socket)) => Err(match handshake.judged.take() {
             Some((_, verdict)) if !verdict.allow => Refusal::Denied(verdict, socket),
             _ => Refusal::Failed(error, Some(socket)),
@@ -124,7 +130,7 @@ fn admit(
     match (authentication, handshake.judged.take(), handshake.proven.take()) {
         (Authentication::Peer, Some((connection, verdict)), _) if verdict.allow => {
             let chain = presented(&stream);
-            Ok(Admission { stream, connection, verdict: Some(verdict), chain })
+            Ok(Admission { link: link(stream), connection, verdict: Some(verdict), chain })
         }
         (Authentication::Peer, Some((_, verdict)), _) => Err(Refusal::Denied(verdict, stream.into_inner().0)),
         (Authentication::Peer, None, _) => fail(stream, "the filter was not asked"),
@@ -157,7 +163,11 @@ fn unjudged(
     };
     let connection = Connection::new(handshake.id, handshake.source, handshake.destination, Some(tls));
     let chain = presented(&stream);
-    Admission { stream, connection: Rc::new(connection), verdict: None, chain }
+    Admission { link: link(stream), connection: Rc::new(connection), verdict: None, chain }
+}
+
+fn link(stream: TlsStream<Socket>) -> Link {
+    Link::Tls(Box::new(stream.into()))
 }
 
 fn presented(stream: &TlsStream<Socket>) -> Vec<CertificateDer<'static>> {

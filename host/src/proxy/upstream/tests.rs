@@ -61,7 +61,9 @@ async fn peer(upstream: &Rc<Upstream>) -> http2::SendRequest<Empty<Bytes>> {
         admin: None,
     };
     let (ours, theirs) = duplex(64 * 1024);
-    spawn_local(http::serve(ours, Rc::new(exchange), true, member.ending()));
+    let (activity, exchange) = (Rc::clone(&exchange.activity), Rc::new(exchange));
+    let answer = move |request| Rc::clone(&exchange).answer(request);
+    spawn_local(async move { http::serve(ours, activity, answer, true, member.asked_to_end()).await });
     let client =
         http2::Builder::new(LocalExecutor).initial_stream_window_size(1024).handshake(TokioIo::new(theirs));
     let (sender, connection) = client.await.expect("a connection");
