@@ -102,7 +102,7 @@ fn requests_of_local_programs_reach_the_service_as_this_node() {
         assert_eq!(get(host.address, &[version, "--data", &body]).0, 200);
         assert_eq!(nodes.upstream.last_request().body.len(), body.len());
     }
-    assert!(nodes.inbound.log().contains("\"matched\":[\"nodes\"]"), "{}", nodes.inbound.log());
+    wait::until("the log tells", || nodes.inbound.log().contains("\"matched\":[\"nodes\"]"));
     // The local name of the server stays where the configuration does not name it otherwise.
     let sent = nodes.upstream.last_request();
     assert_eq!(sent.header("host"), Some(host.address.to_string().as_bytes()));
@@ -169,7 +169,7 @@ fn the_servers_name_is_validated_and_the_names_it_has_are_told() {
     fs::write(&nodes.policy, policy.to_string()).expect("the policy");
     let host = nodes.start("http", server);
     assert_eq!(get(host.address, &[]).0, 502);
-    assert!(host.log().contains("invalid peer certificate"), "{}", host.log());
+    wait::until("the log tells", || host.log().contains("invalid peer certificate"));
 }
 
 /// The name is asked for in the handshake, or the server could not choose an endpoint.
@@ -212,7 +212,7 @@ fn open_connections_to_a_server_end_with_its_admission() {
     nodes.admit(&peers("somebody-else"));
     host.reload();
     wait::until("the connection ends", || echo(b"three").is_err());
-    assert!(host.log().contains("no-longer-admitted"), "{}", host.log());
+    wait::until("the log tells", || host.log().contains("no-longer-admitted"));
 }
 
 #[test]
