@@ -29,7 +29,7 @@ pub use generation::{check, check_configuration};
 use keeper::{Cause, Keeper};
 pub use modes::ModeError;
 use signals::{Asked, Signals};
-pub use source::{ENVIRONMENT, Source};
+pub use source::Source;
 
 use crate::admin::{Board, Desk, Server};
 use crate::audit::{self, Target};

@@ -210,11 +210,12 @@ impl Listener {
                     UpstreamProtocol::Http1 => config::UpstreamProtocol::Http1,
                     UpstreamProtocol::H2c => config::UpstreamProtocol::H2c,
                 },
+                proxy_protocol: false,
             },
             endpoints: self.endpoints.with_policy(&policy).map_err(|error| error.to_string())?,
             admin_path: None,
         };
-        let document = Document::of(inbound, workers, filter)?;
+        let document = Document::of(vec![inbound], workers, filter)?;
         Ok(Document { admin: admin.map(|address| config::Admin { address }), ..document })
     }
 }
@@ -239,9 +240,8 @@ fn read_config(path: &std::path::Path) -> Result<Document, ConfigError> {
 
 /// An endpoint without a policy has Vespa's.
 fn with_default_policy(mut document: Document) -> Document {
-    let default = std::env::var_os("VESPA_TLS_CONFIG_FILE").filter(|value| !value.is_empty());
     for endpoint in document.inbound.iter_mut().flat_map(|inbound| &mut inbound.endpoints) {
-        endpoint.policy = endpoint.policy.take().or_else(|| default.clone().map(PathBuf::from));
+        endpoint.policy = endpoint.policy.take().or_else(|| endpoint.boundary.policy());
     }
     document
 }

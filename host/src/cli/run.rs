@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use peergate_host::audit::Target;
-use peergate_host::config::{self, Address, Admin, Document, Inbound, Upstream};
+use peergate_host::config::{self, Address, Admin, Boundary, Document, Inbound, Upstream};
 use peergate_host::log;
 use peergate_host::run::{Options, Source, run};
 use peergate_policy::Endpoint;
@@ -33,6 +33,16 @@ pub(super) struct Run {
     /// The local service, HOST:PORT or unix:/path
     #[arg(long, value_name = "ADDR", requires = "inbound")]
     upstream: Option<Address>,
+    /// Tell the local service who the peer is (PROXY protocol version 2); with `--protocol tcp`
+    #[arg(long, requires = "upstream")]
+    proxy_protocol: bool,
+    /// A second port, for the clients of a cluster: its policy is that of $VESPA_TLS_CONFIG_FILE_INGRESS, its kind `mtls`
+    /// if that has a `data-plane`, else `peer`
+    #[arg(long, value_name = "ADDR", requires = "ingress_upstream")]
+    ingress: Option<Address>,
+    /// The service behind that port
+    #[arg(long, value_name = "ADDR", requires = "ingress")]
+    ingress_upstream: Option<Address>,
     /// What the local service speaks; gRPC needs h2c
     #[arg(long, value_enum, default_value_t = UpstreamProtocol::Http1)]
     upstream_protocol: UpstreamProtocol,
@@ -54,7 +64,10 @@ pub(super) struct Run {
 }
 
 /// What a configuration file says itself.
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 12] = [
+    "proxy_protocol",
+    "ingress",
+    "ingress_upstream",
     "policy",
     "endpoint",
     "admin",
@@ -111,30 +124,48 @@ impl Run {
         let (Some(address), Some(upstream)) = (self.inbound, self.upstream) else {
             return Err("give `--config FILE`, or `--inbound ADDR --upstream ADDR`".to_owned());
         };
-        let inbound = Inbound {
-            name: None,
-            address,
-            protocol: match self.protocol {
-                Protocol::Http => config::Protocol::Http,
-                Protocol::Tcp => config::Protocol::Tcp,
+        let upstream = Upstream {
+            address: upstream,
+            protocol: match self.upstream_protocol {
+                UpstreamProtocol::Http1 => config::UpstreamProtocol::Http1,
+                UpstreamProtocol::H2c => config::UpstreamProtocol::H2c,
             },
-            upstream: Upstream {
-                address: upstream,
-                protocol: match self.upstream_protocol {
-                    UpstreamProtocol::Http1 => config::UpstreamProtocol::Http1,
-                    UpstreamProtocol::H2c => config::UpstreamProtocol::H2c,
-                },
-            },
-            endpoints: vec![config::Endpoint {
-                kind: self.endpoint,
-                policy: self.policy,
-                names: Vec::new(),
-                deprecated_names: Vec::new(),
-            }],
-            admin_path: None,
+            proxy_protocol: self.proxy_protocol,
         };
+        let protocol = match self.protocol {
+            Protocol::Http => config::Protocol::Http,
+            Protocol::Tcp => config::Protocol::Tcp,
+        };
+        let mut inbound =
+            vec![listener(address, protocol, upstream, self.endpoint, self.policy, Boundary::Node)];
+        if let (Some(address), Some(upstream)) = (self.ingress, self.ingress_upstream) {
+            let upstream =
+                Upstream { address: upstream, protocol: Default::default(), proxy_protocol: false };
+            let (kind, boundary) = (ingress_kind(), Boundary::Ingress);
+            inbound.push(listener(address, config::Protocol::Http, upstream, kind, None, boundary));
+        }
         let mut document = Document::of(inbound, self.workers, self.filter)?;
         document.admin = self.admin.map(|address| Admin { address });
         Ok(Source::Flags(document.into()))
     }
+}
+
+fn listener(
+    address: Address,
+    protocol: config::Protocol,
+    upstream: Upstream,
+    kind: Endpoint,
+    policy: Option<PathBuf>,
+    boundary: Boundary,
+) -> Inbound {
+    let (names, deprecated_names) = (Vec::new(), Vec::new());
+    let endpoint = config::Endpoint { kind, policy, boundary, names, deprecated_names };
+    Inbound { name: None, address, protocol, upstream, endpoints: vec![endpoint], admin_path: None }
+}
+
+/// What the policy of the ingress is for. One that cannot be read is refused in a moment, whatever is said of it here.
+fn ingress_kind() -> Endpoint {
+    let text = Boundary::Ingress.policy().and_then(|path| std::fs::read_to_string(path).ok());
+    let policy: serde_json::Value = serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default();
+    if policy.get("data-plane").is_some() { Endpoint::Mtls } else { Endpoint::Peer }
 }

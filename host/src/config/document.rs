@@ -119,6 +119,9 @@ pub struct Upstream {
     /// What it speaks; gRPC needs h2c
     #[serde(default)]
     pub protocol: UpstreamProtocol,
+    /// Tell it who the peer is before its first byte (PROXY protocol version 2); with protocol `tcp` only
+    #[serde(default)]
+    pub proxy_protocol: bool,
 }
 
 /// What the upstream speaks.
@@ -140,14 +143,43 @@ pub struct Endpoint {
     #[serde(rename = "endpoint", deserialize_with = "kind")]
     #[schemars(with = "KindWord")]
     pub kind: Kind,
-    /// The policy document; relative to this file [default: $VESPA_TLS_CONFIG_FILE]
+    /// The policy document; relative to this file [default: that of the boundary]
     pub policy: Option<PathBuf>,
+    /// Which of Vespa's variables names the policy, where `policy` does not
+    #[serde(default)]
+    pub boundary: Boundary,
     /// Host names that are for this endpoint; needed where a port has several
     #[serde(default)]
     pub names: Vec<String>,
     /// Names that still work; their use is counted
     #[serde(default)]
     pub deprecated_names: Vec<String>,
+}
+
+/// A trust boundary, with certificates and authorities of its own.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Boundary {
+    /// Among the nodes of a cluster: $VESPA_TLS_CONFIG_FILE
+    #[default]
+    Node,
+    /// Towards its clients, at port 4443 by convention: $VESPA_TLS_CONFIG_FILE_INGRESS
+    Ingress,
+}
+
+impl Boundary {
+    /// The variable that names the policy.
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::Node => "VESPA_TLS_CONFIG_FILE",
+            Self::Ingress => "VESPA_TLS_CONFIG_FILE_INGRESS",
+        }
+    }
+
+    /// The policy it names; an empty value is no value, as in Vespa.
+    pub fn policy(self) -> Option<PathBuf> {
+        std::env::var_os(self.variable()).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
 }
 
 impl Endpoint {
@@ -190,12 +222,12 @@ impl Document {
         Ok(document)
     }
 
-    /// One listener, as flags describe it.
+    /// Listeners, as flags describe them.
     ///
     /// # Errors
     /// What cannot work, in words.
-    pub fn of(inbound: Inbound, workers: Option<u16>, filter: Option<PathBuf>) -> Result<Self, String> {
-        let document = Self { inbound: vec![inbound], workers, filter, ..Self::default() };
+    pub fn of(inbound: Vec<Inbound>, workers: Option<u16>, filter: Option<PathBuf>) -> Result<Self, String> {
+        let document = Self { inbound, workers, filter, ..Self::default() };
         document.check().map_err(|(_, message)| message)?;
         Ok(document)
     }
@@ -283,6 +315,10 @@ impl Inbound {
                 "/upstream/address".to_owned(),
                 "port 0 and sockets of systemd cannot be connected to".to_owned(),
             ));
+        }
+        if self.upstream.proxy_protocol && self.protocol != Protocol::Tcp {
+            let message = "only bytes have a beginning to put it; use protocol `tcp`, or `upstream-headers` of the policy";
+            return Err(("/upstream/proxy-protocol".to_owned(), message.to_owned()));
         }
         if self.endpoints.is_empty() {
             let message = "nobody may come in; add `{\"endpoint\": \"peer\"}` or another kind".to_owned();

@@ -16,7 +16,8 @@ use super::generation::Direction;
 use super::port::Port;
 use super::roster::{Ending, Member};
 use super::site::{Endpoint, Site};
-use super::{http, outbound, review, tcp};
+use super::upstream::UpstreamError;
+use super::{http, outbound, proxy_protocol, review, tcp};
 use crate::admin::failure;
 use crate::audit::Whom;
 use crate::config::Protocol;
@@ -130,7 +131,15 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
             // INVARIANT: bytes are forwarded only of a peer that was judged.
             (Protocol::Tcp, None) => audit.fault(&member.whom, &"nobody judged the connection"),
             (Protocol::Tcp, Some(_)) => {
-                if let Err(error) = tcp::serve(link, &upstream).await {
+                let header = match upstream.takes_proxy_protocol() {
+                    true => proxy_protocol::header(&member.connection).map(Some),
+                    false => Ok(None),
+                };
+                let served = match header {
+                    Ok(header) => tcp::serve(link, &upstream, header).await,
+                    Err(error) => Err(UpstreamError::Connect(error)),
+                };
+                if let Err(error) = served {
                     audit.upstream(&member.whom, &error);
                 }
             }

@@ -14,6 +14,7 @@ pub mod limits;
 mod listener;
 mod outbound;
 mod port;
+mod proxy_protocol;
 mod pump;
 mod reply;
 mod request;

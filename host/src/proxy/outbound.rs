@@ -32,7 +32,7 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
         Protocol::Tcp => {
             let upstream = Rc::clone(&site.upstream);
             drop(site);
-            if let Err(error) = tcp::serve(socket, &upstream).await {
+            if let Err(error) = tcp::serve(socket, &upstream, None).await {
                 audit.upstream(&whom, &error);
             }
         }

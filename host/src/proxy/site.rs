@@ -166,6 +166,7 @@ pub(super) mod testing {
         let upstream = crate::config::Upstream {
             address: "127.0.0.1:1".parse().expect("an address"),
             protocol: Default::default(),
+            proxy_protocol: false,
         };
         Site {
             name: "site".into(),

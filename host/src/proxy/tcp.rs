@@ -2,21 +2,25 @@
 
 use std::rc::Rc;
 
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes};
 
 use super::activity::{Activity, Watched};
 use super::dialer::Reached;
 use super::upstream::{Upstream, UpstreamError};
 
-/// Connects to the upstream and copies until both sides have ended; each end of stream is passed on by itself.
+/// Connects to the upstream, writes `header`, and copies until both sides have ended; each end of stream is passed on by itself.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     upstream: &Upstream,
+    header: Option<Vec<u8>>,
 ) -> Result<(), UpstreamError> {
     // Both sides are watched: once the client has ended, only the service's silence tells that the connection idles.
     let activity = Activity::new(false);
     let Reached { link, standing } = upstream.connect().await?;
     let mut service = Watched::new(link, Rc::clone(&activity));
+    if let Some(header) = header {
+        service.write_all(&header).await.map_err(UpstreamError::Connect)?;
+    }
     let mut client = Watched::new(stream, activity);
     let dismissed = async {
         match &standing {

@@ -105,6 +105,11 @@ impl Upstream {
         self.service == *service
     }
 
+    /// Whether it is told who the peer is.
+    pub(super) fn takes_proxy_protocol(&self) -> bool {
+        self.service.proxy_protocol
+    }
+
     /// From now on servers are reached on the terms of this port, if it is outbound.
     pub(super) fn belongs_to(&self, port: &Rc<Port>) {
         self.port.replace(Rc::downgrade(port));

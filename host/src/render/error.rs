@@ -35,6 +35,8 @@ pub enum RenderError {
     Plugin(PolicyError),
     /// TCP where a filter is not shown the certificate of a connection.
     NoNetworkCertificate(Release),
+    /// The PROXY protocol, which this does not render.
+    ProxyProtocol,
     /// A host name to listen on.
     ListenerName(Address),
     /// Several files for what Envoy takes from one.
@@ -51,6 +53,9 @@ impl fmt::Display for RenderError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(error) => write!(formatter, "policy: {error}"),
+            Self::ProxyProtocol => formatter.write_str(
+                "`upstream.proxy-protocol` is not rendered: add Envoy's upstream_proxy_protocol transport socket by hand, and leave the key out here",
+            ),
             Self::Encoding(path) => {
                 write!(formatter, "policy: `{}` is not UTF-8; save it as UTF-8", shown(path))
             }

@@ -55,6 +55,9 @@ fn listener(index: usize, inbound: &Inbound, proxy: &Proxy) -> Result<Listener, 
     let chains = chains
         .map(|(index, endpoint)| chain(&name, index, several, endpoint, proxy))
         .collect::<Result<_, _>>()?;
+    if inbound.upstream.proxy_protocol {
+        return Err(RenderError::ProxyProtocol);
+    }
     let upstream = Upstream {
         name: format!("{name}_service"),
         address: inbound.upstream.address.clone(),

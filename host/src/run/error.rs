@@ -9,7 +9,7 @@ use peergate_policy::{Endpoint, PolicyError};
 use super::ModeError;
 use crate::admin::ServerError;
 use crate::audit::Target;
-use crate::config::{Address, ConfigError, Protocol};
+use crate::config::{Address, Boundary, ConfigError, Protocol};
 use crate::files::{CredentialsError, FileError, InlineError};
 use crate::proxy::WorkerError;
 use crate::sandbox::NotGranted;
@@ -23,7 +23,7 @@ pub enum RunError {
     /// The configuration.
     Config(ConfigError),
     /// No `--policy`, and no variable in its place.
-    NoPolicy,
+    NoPolicy(Boundary),
     /// The policy's file.
     PolicyFile(FileError),
     /// The policy is no text.
@@ -96,7 +96,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_)
-            | Self::NoPolicy
+            | Self::NoPolicy(_)
             | Self::FilterFile(_)
             | Self::Bind { .. }
             | Self::PolicyFile(_)
@@ -122,8 +122,8 @@ impl fmt::Display for RunError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(formatter),
-            Self::NoPolicy => {
-                write!(formatter, "no policy: give `--policy FILE` or set {}", super::ENVIRONMENT)
+            Self::NoPolicy(boundary) => {
+                write!(formatter, "no policy: give `--policy FILE` or set {}", boundary.variable())
             }
             Self::FilterFile(error) => write!(formatter, "filter: {error}"),
             Self::PolicyFile(error) => write!(formatter, "policy: {error}"),

@@ -10,7 +10,7 @@ use super::modes::Modes;
 use super::policy_document::PolicyDocument;
 use super::{Options, RunError, Source, needs};
 use crate::audit::Target;
-use crate::config::{self, Address, Document, Protocol, Remote, Upstream, UpstreamProtocol};
+use crate::config::{self, Address, Boundary, Document, Protocol, Remote, Upstream, UpstreamProtocol};
 use crate::files::{self, Audience, Trail};
 use crate::proxy::{ALPN, Direction, Endpoint, Generation, Listener, Sockets};
 use crate::sandbox::{Enforcement, Grants, Sandbox};
@@ -135,7 +135,7 @@ impl Loader {
                 sockets,
                 direction: Direction::Outbound { rewrites_host: server_name.is_some() },
                 protocol: outbound.protocol,
-                upstream: Upstream { address, protocol: UpstreamProtocol::Http1 },
+                upstream: Upstream { address, protocol: UpstreamProtocol::Http1, proxy_protocol: false },
                 endpoints: vec![endpoint],
                 admin_path: None,
             });
@@ -201,7 +201,7 @@ fn endpoint(
     endpoint: &config::Endpoint,
     Judge { filter, modes, clusters }: &Judge,
 ) -> Result<Endpoint, RunError> {
-    let path = policy_path(&endpoint.policy)?;
+    let path = policy_path(&endpoint.policy, endpoint.boundary)?;
     let text = PolicyDocument::text(&path)?;
     let document = PolicyDocument::parse(&path, &text, endpoint.kind)?;
     let alpn = match inbound.protocol {
@@ -222,7 +222,8 @@ fn endpoint(
         warn!("the names of the only endpoint on {} are not asked for", inbound.address);
     }
     // Vespa's variable is about Vespa's own file, and about peers.
-    let plaintext = modes.admits_plaintext() && endpoint.policy.is_none() && endpoint.kind == Kind::Peer;
+    let is_vespas = endpoint.policy.is_none() && endpoint.boundary == Boundary::Node;
+    let plaintext = modes.admits_plaintext() && is_vespas && endpoint.kind == Kind::Peer;
     let configuration = document.configuration(names, deprecated, plaintext, modes)?;
     let called = (**clusters).clone();
     Worker::start_with(&filter, &configuration, Clock::System, called).map_err(RunError::Start)?;
@@ -250,7 +251,7 @@ fn server(
     outbound: &config::Outbound,
     Judge { filter, modes, clusters }: &Judge,
 ) -> Result<Endpoint, RunError> {
-    let path = policy_path(&outbound.policy)?;
+    let path = policy_path(&outbound.policy, Boundary::Node)?;
     let text = PolicyDocument::text(&path)?;
     let document = PolicyDocument::parse(&path, &text, Kind::Peer)?;
     let alpn = match outbound.protocol {
@@ -258,7 +259,7 @@ fn server(
         Protocol::Tcp => &[],
     };
     // The configuration was refused without a name.
-    let name = outbound.upstream.server_name().ok_or(RunError::NoPolicy)?;
+    let name = outbound.upstream.server_name().ok_or(RunError::NoPolicy(Boundary::Node))?;
     let terms = document.client_terms(name, alpn)?;
     check_guards(filter, Kind::Peer, Protocol::Tcp)?;
     // Servers are judged by their connection alone.
@@ -286,19 +287,16 @@ fn check_mixed_mode<'a>(mut endpoints: impl Iterator<Item = &'a Endpoint>, modes
     if modes.admits_plaintext() {
         match endpoints.any(|endpoint| endpoint.plaintext) {
             true => warn!("mixed mode: plaintext is admitted besides TLS, or sent in its place"),
-            false => warn!("mixed mode is asked for, and no listener of {} is there", super::ENVIRONMENT),
+            false => {
+                warn!("mixed mode is asked for, and no listener of {} is there", Boundary::Node.variable())
+            }
         }
     }
 }
 
 /// As the configuration says, or the environment.
-fn policy_path(configured: &Option<PathBuf>) -> Result<PathBuf, RunError> {
-    configured.clone().or_else(policy_of_environment).ok_or(RunError::NoPolicy)
-}
-
-/// Vespa's variable; an empty value is no value, as in Vespa.
-fn policy_of_environment() -> Option<PathBuf> {
-    std::env::var_os(super::ENVIRONMENT).filter(|value| !value.is_empty()).map(PathBuf::from)
+fn policy_path(configured: &Option<PathBuf>, boundary: Boundary) -> Result<PathBuf, RunError> {
+    configured.clone().or_else(|| boundary.policy()).ok_or(RunError::NoPolicy(boundary))
 }
 
 /// Whether the filter is asked about everything that is forwarded.

@@ -6,9 +6,6 @@ use super::RunError;
 use crate::config::{ConfigError, Document};
 use crate::files::{self, Audience};
 
-/// The variable of Vespa that names the policy.
-pub const ENVIRONMENT: &str = "VESPA_TLS_CONFIG_FILE";
-
 /// The configuration, by file or by flags.
 #[derive(Clone, Debug)]
 pub enum Source {

@@ -28,7 +28,13 @@ impl Endpoints {
                 None => super::usable_kind(policy)?,
             };
             let Named { names, deprecated_names, .. } = named;
-            Ok(Endpoint { kind, policy: Some(policy.to_owned()), names, deprecated_names })
+            Ok(Endpoint {
+                kind,
+                policy: Some(policy.to_owned()),
+                boundary: Default::default(),
+                names,
+                deprecated_names,
+            })
         };
         self.0.into_iter().map(with_kind).collect()
     }
