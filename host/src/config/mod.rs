@@ -6,8 +6,8 @@ mod error;
 
 pub use address::{Address, AddressError};
 pub use document::{
-    Admin, Boundary, Cluster, Document, Endpoint, Inbound, Outbound, Protocol, Remote, Upstream, UpstreamProtocol,
-    schema,
+    Admin, Boundary, Cluster, Document, Endpoint, Inbound, Outbound, Protocol, Remote, Upstream,
+    UpstreamProtocol, schema,
 };
 pub use error::ConfigError;
 

@@ -39,7 +39,7 @@ fn credentials() -> Credentials {
 fn config(ciphers: &[&str], protocols: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     server_config(credentials(), Authentication::Peer, &owned(ciphers), &owned(protocols), &[b"h2"])
-        .map(|terms| terms.config)
+        .map(|terms| Arc::clone(terms.server_config().expect("for clients")))
 }
 
 fn suites(ciphers: &[&str], protocols: &[&str]) -> Vec<String> {
@@ -52,8 +52,8 @@ fn nothing_is_resumed_and_nothing_comes_early() {
     for authentication in
         [Authentication::Peer, Authentication::Trusted, Authentication::Pinned, Authentication::Nothing]
     {
-        let config =
-            server_config(credentials(), authentication, &[], &[], &[]).expect("a configuration").config;
+        let config = server_config(credentials(), authentication, &[], &[], &[]).expect("a configuration");
+        let config = config.server_config().expect("for clients");
         assert!(!config.session_storage.can_cache(), "{authentication:?}");
         assert!(!config.ticketer.enabled());
         assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
