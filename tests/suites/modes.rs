@@ -117,8 +117,8 @@ fn variables_that_cannot_be_followed_stop_the_start() {
         (
             &vespa_example(),
             "VESPA_TLS_INSECURE_MIXED_MODE",
-            "plaintext_client_mixed_server",
-            "plaintext is never admitted",
+            "plaintext",
+            "unknown value `plaintext`",
         ),
     ] {
         let start = Start::new(&pki, policy, upstream.address).environment(variable, word);
