@@ -114,12 +114,7 @@ fn variables_that_cannot_be_followed_stop_the_start() {
     for (policy, variable, word, message) in [
         (&vespa_example(), AUTHORIZATION, "Log_only", "unknown value `Log_only`; expected one of `enforce`"),
         (&enforcing, AUTHORIZATION, "log_only", "and the policy's `authorization-mode` differ"),
-        (
-            &vespa_example(),
-            "VESPA_TLS_INSECURE_MIXED_MODE",
-            "plaintext",
-            "unknown value `plaintext`",
-        ),
+        (&vespa_example(), "VESPA_TLS_INSECURE_MIXED_MODE", "plaintext", "unknown value `plaintext`"),
     ] {
         let start = Start::new(&pki, policy, upstream.address).environment(variable, word);
         let finished = run(&mut start.command(), b"");
