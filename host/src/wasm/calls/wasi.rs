@@ -10,6 +10,7 @@ use super::super::guest::{Guest, slice, slice_mut};
 use super::super::host::Host;
 use super::super::journal::Level;
 use super::super::status::Status;
+use super::ENV;
 
 /// Filters import it under the final name or the one before it.
 const MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
@@ -20,6 +21,7 @@ const BAD_DESCRIPTOR: u32 = 8;
 const FAULT: u32 = 21;
 const INVALID: u32 = 28;
 const IO: u32 = 29;
+const NO_SUCH_FILE: u32 = 44;
 const NOT_SUPPORTED: u32 = 58;
 
 const REALTIME: u32 = 0;
@@ -30,7 +32,13 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         link_system(linker, module)?;
         link_nothing(linker, module)?;
         link_descriptors(linker, module)?;
+        link_files(linker, module)?;
     }
+    // What C++ filters built with emscripten import besides.
+    linker.func_wrap(ENV, "pthread_equal", |_: Caller<'_, Host>, one: u32, other: u32| {
+        u32::from(one == other)
+    })?;
+    linker.func_wrap(ENV, "emscripten_notify_memory_growth", |_: Caller<'_, Host>, _: u32| {})?;
     Ok(())
 }
 
@@ -93,6 +101,35 @@ fn link_descriptors(linker: &mut Linker<Host>, module: &str) -> wasmtime::Result
     for name in ["fd_fdstat_get", "fd_fdstat_set_flags", "fd_prestat_get"] {
         linker.func_wrap(module, name, |_: Caller<'_, Host>, _: u32, _: u32| BAD_DESCRIPTOR)?;
     }
+    Ok(())
+}
+
+/// What Go's runtime links: there are no files and nothing to wait for.
+fn link_files(linker: &mut Linker<Host>, module: &str) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        module,
+        "path_open",
+        |_: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32, _: u32, _: u64, _: u64, _: u32, _: u32| {
+            NO_SUCH_FILE
+        },
+    )?;
+    linker.func_wrap(
+        module,
+        "path_filestat_get",
+        |_: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32, _: u32| NO_SUCH_FILE,
+    )?;
+    linker.func_wrap(module, "fd_filestat_get", |_: Caller<'_, Host>, _: u32, _: u32| BAD_DESCRIPTOR)?;
+    linker.func_wrap(module, "fd_fdstat_set_rights", |_: Caller<'_, Host>, _: u32, _: u64, _: u64| {
+        BAD_DESCRIPTOR
+    })?;
+    linker.func_wrap(
+        module,
+        "poll_oneoff",
+        |caller: Caller<'_, Host>, _: u32, _: u32, _: u32, count_at: u32| {
+            // Nothing happened, which Go's scheduler takes for an answer.
+            errno(Guest(caller).write_u32(count_at, 0).map_err(fault))
+        },
+    )?;
     Ok(())
 }
 

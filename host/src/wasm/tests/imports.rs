@@ -51,14 +51,24 @@ const PROXY: [(&str, usize, Option<usize>); 43] = [
     ("proxy_set_tick_period_milliseconds", 1, None),
 ];
 
-/// What Rust's standard library links on wasm32-wasip1.
-const WASI: [(&str, usize, Option<usize>); 8] = [
+/// What the standard libraries of Rust and Go link on wasip1, as far as no more than one number has 64 bits.
+const WASI: [(&str, usize, Option<usize>); 18] = [
     ("args_get", 2, None),
     ("args_sizes_get", 2, None),
     ("clock_time_get", 3, Some(1)),
     ("environ_get", 2, None),
     ("environ_sizes_get", 2, None),
+    ("fd_close", 1, None),
+    ("fd_fdstat_get", 2, None),
+    ("fd_fdstat_set_flags", 2, None),
+    ("fd_filestat_get", 2, None),
+    ("fd_prestat_dir_name", 3, None),
+    ("fd_prestat_get", 2, None),
+    ("fd_read", 4, None),
+    ("fd_seek", 4, Some(1)),
     ("fd_write", 4, None),
+    ("path_filestat_get", 5, None),
+    ("poll_oneoff", 4, None),
     ("random_get", 2, None),
     ("sched_yield", 0, None),
 ];
