@@ -9,6 +9,7 @@ mod needs;
 mod policy_document;
 mod signals;
 mod source;
+mod upstream_probe;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

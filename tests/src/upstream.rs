@@ -115,6 +115,11 @@ fn serve_http(stream: TcpStream, seen: &Seen) -> io::Result<()> {
             Ok(())
         })?;
         let Some(request) = request else { return Ok(()) };
+        if request.start.starts_with("OPTIONS * ") {
+            // The host looks whether this is a service without TLS; no client asked.
+            seen.connections.fetch_sub(1, Ordering::SeqCst);
+            return writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
         let answer: &[u8] = if request.start.contains(" /trailers") {
             b"HTTP/1.1 200 OK\r\ntrailer: x-checksum\r\ntransfer-encoding: chunked\r\n\r\n\
               9\r\nupstream\n\r\n0\r\nx-checksum: 1234\r\n\r\n"

@@ -297,3 +297,17 @@ fn a_configuration_that_cannot_work_is_refused_with_its_place() {
     assert_eq!(checked.code, Some(0), "{}", checked.output());
     assert!(checked.stdout.contains("host.json: good, 1 listener"), "{}", checked.stdout);
 }
+
+/// What is decrypted here must not be sent to a port that waits for a ClientHello.
+#[test]
+fn an_upstream_that_speaks_tls_stops_the_start() {
+    let port = Port::new();
+    let inner = port.start();
+    let mut outer = port.listener(&json!([{"endpoint": "peer", "policy": port.policy()}]));
+    outer["upstream"]["address"] = inner.address.to_string().into();
+    let config = json!({"inbound": [outer]});
+    port.write(&config);
+    let started = run(&mut Start::config(&port.config).command(), b"");
+    assert_eq!(started.code, Some(2), "{}", started.output());
+    assert!(started.stderr.contains("speaks TLS, and the host sends plaintext there"), "{}", started.stderr);
+}

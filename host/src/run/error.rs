@@ -83,6 +83,8 @@ pub enum RunError {
     Sandbox(io::Error),
     /// A reload needs what the sandbox was not granted.
     NotGranted(NotGranted),
+    /// A service that takes TLS where plaintext is sent.
+    TlsUpstream(Address),
     /// A worker did not start.
     Worker(WorkerError),
     /// A worker ended without being asked.
@@ -99,6 +101,7 @@ impl RunError {
             | Self::NoPolicy(_)
             | Self::FilterFile(_)
             | Self::Bind { .. }
+            | Self::TlsUpstream(_)
             | Self::PolicyFile(_)
             | Self::PolicyEncoding(_)
             | Self::Policy { .. }
@@ -157,6 +160,10 @@ impl fmt::Display for RunError {
                 write!(formatter, "the sandbox cannot be entered: {error}; `--no-sandbox` starts without it")
             }
             Self::NotGranted(error) => error.fmt(formatter),
+            Self::TlsUpstream(address) => write!(
+                formatter,
+                "the upstream {address} speaks TLS, and the host sends plaintext there; name the service's port without TLS"
+            ),
             Self::Worker(error) => error.fmt(formatter),
             Self::WorkerEnded => formatter.write_str("a worker ended unexpectedly"),
             Self::Runtime(error) => error.fmt(formatter),

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::modes::Modes;
 use super::policy_document::PolicyDocument;
-use super::{Options, RunError, Source, needs};
+use super::{Options, RunError, Source, needs, upstream_probe};
 use crate::audit::Target;
 use crate::config::{self, Address, Boundary, Document, Protocol, Remote, Upstream, UpstreamProtocol};
 use crate::files::{self, Audience, Trail};
@@ -23,6 +23,8 @@ pub(super) struct Loader {
     /// Threads; the first generation says how many.
     workers: Option<u16>,
     loaded: u64,
+    /// The configuration in use.
+    document: Option<Document>,
     sockets: Vec<Arc<Sockets>>,
     filter: Option<(Option<Vec<u8>>, Filter)>,
     /// Of the first generation.
@@ -36,7 +38,17 @@ impl Loader {
     pub(super) fn new(source: Source) -> Self {
         let sockets = Vec::new();
         let needs = Grants::default();
-        Self { source, workers: None, loaded: 0, sockets, filter: None, admin: None, needs, sandbox: None }
+        Self {
+            source,
+            workers: None,
+            loaded: 0,
+            document: None,
+            sockets,
+            filter: None,
+            admin: None,
+            needs,
+            sandbox: None,
+        }
     }
 
     /// How many workers there are, once there is a generation.
@@ -92,6 +104,9 @@ impl Loader {
         if let Some(missing) = self.sandbox.as_ref().and_then(|sandbox| sandbox.missing(&needs)) {
             return Err(RunError::NotGranted(missing));
         }
+        if let Some(address) = upstream_probe::tls_service(&document, self.document.as_ref()) {
+            return Err(RunError::TlsUpstream(address));
+        }
         let filter = self.filter(document.filter.as_deref())?;
         let modes = Modes::from_environment().map_err(RunError::Mode)?;
         let judge = Judge { filter, modes, clusters: clusters(&document) };
@@ -114,6 +129,7 @@ impl Loader {
             warn!("`admin` changes at the next start");
         }
         let sockets = self.bind(&document)?;
+        self.document = Some(document.clone());
         let mut remaining = sockets.iter().cloned();
         let mut listeners = Vec::new();
         for ((inbound, sockets), endpoints) in document.inbound.into_iter().zip(&mut remaining).zip(endpoints)
