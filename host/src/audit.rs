@@ -105,6 +105,21 @@ impl Audit {
         warn!(%peer, %reason, %decision, "end connection");
     }
 
+    /// A request that is being answered is no longer admitted.
+    pub fn ended_request(&self, whom: &Whom, asked: Asked<'_>, decision: Option<&str>) {
+        if !self.admits_line(whom) {
+            return;
+        }
+        let Asked { method, path } = asked;
+        if sink::is_on() {
+            let record = Record::new("end-request", whom, SystemTime::now()).decided(false, decision);
+            return write(record.with("method", cut(method)).with("path", cut(path)));
+        }
+        let (peer, decision) = (whom.source, shown(decision.unwrap_or("none")));
+        let (method, path) = (shown(method), shown(path));
+        warn!(%peer, %method, %path, %decision, "end request");
+    }
+
     /// The filter gave no usable answer, which is a denial.
     pub fn fault(&self, whom: &Whom, error: &dyn Display) {
         self.trouble(whom, "filter", "filter failed", error);

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod audit;
 pub mod clean;
+mod clock;
 pub mod config;
 pub mod demo;
 pub mod endpoint_name;

@@ -75,6 +75,35 @@ impl Client {
         Self::connect_unchecked_with(address, ca, credential, &[&version::TLS12])
     }
 
+    /// Like [`Self::connect`], offering one application protocol (RFC 7301).
+    ///
+    /// # Errors
+    /// The connection or the handshake fails.
+    pub fn connect_alpn(
+        address: SocketAddr,
+        ca: &CertificateDer<'static>,
+        credential: Option<&Credential>,
+        protocol: &[u8],
+    ) -> io::Result<Self> {
+        let mut config = with_credential(client_config(ca, rustls::DEFAULT_VERSIONS)?, credential)?;
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Self::handshake(address, "localhost", config)
+    }
+
+    /// Like [`Self::connect`], asking for a name (SNI).
+    ///
+    /// # Errors
+    /// The connection or the handshake fails.
+    pub fn connect_by_name(
+        address: SocketAddr,
+        name: &str,
+        ca: &CertificateDer<'static>,
+        credential: Option<&Credential>,
+    ) -> io::Result<Self> {
+        let config = with_credential(client_config(ca, rustls::DEFAULT_VERSIONS)?, credential)?;
+        Self::handshake(address, name, config)
+    }
+
     fn connect_unchecked_with(
         address: SocketAddr,
         ca: &CertificateDer<'static>,
@@ -84,7 +113,7 @@ impl Client {
         let key = any_supported_type(&credential.key()).map_err(io::Error::other)?;
         let pair = SingleCertAndKey::from(CertifiedKey::new(credential.chain.clone(), key));
         let config = client_config(ca, versions)?.with_client_cert_resolver(Arc::new(pair));
-        Self::handshake(address, config)
+        Self::handshake(address, "localhost", config)
     }
 
     fn connect_with(
@@ -93,18 +122,11 @@ impl Client {
         credential: Option<&Credential>,
         versions: &[&'static SupportedProtocolVersion],
     ) -> io::Result<Self> {
-        let config = client_config(ca, versions)?;
-        let config = match credential {
-            Some(own) => {
-                config.with_client_auth_cert(own.chain.clone(), own.key()).map_err(io::Error::other)?
-            }
-            None => config.with_no_client_auth(),
-        };
-        Self::handshake(address, config)
+        Self::handshake(address, "localhost", with_credential(client_config(ca, versions)?, credential)?)
     }
 
-    fn handshake(address: SocketAddr, config: ClientConfig) -> io::Result<Self> {
-        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+    fn handshake(address: SocketAddr, name: &str, config: ClientConfig) -> io::Result<Self> {
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         let socket = TcpStream::connect(address)?;
         // A request in two packets would otherwise wait 40 ms for the acknowledgement of the first.
@@ -170,6 +192,16 @@ fn client_config(
         .with_protocol_versions(versions)
         .map_err(io::Error::other)?
         .with_root_certificates(roots))
+}
+
+fn with_credential(
+    config: ConfigBuilder<ClientConfig, WantsClientCert>,
+    credential: Option<&Credential>,
+) -> io::Result<ClientConfig> {
+    match credential {
+        Some(own) => config.with_client_auth_cert(own.chain.clone(), own.key()).map_err(io::Error::other),
+        None => Ok(config.with_no_client_auth()),
+    }
 }
 
 /// The alert that the server sent, if that is what went wrong.

@@ -12,6 +12,7 @@ pub mod envoy;
 pub mod host;
 pub mod hostile;
 pub mod http1;
+pub mod http2;
 pub mod pki;
 pub mod policies;
 pub mod roles;

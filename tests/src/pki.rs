@@ -66,6 +66,11 @@ impl Pki {
         &self.intermediate
     }
 
+    /// The authority above.
+    pub fn root(&self) -> &Authority {
+        &self.root
+    }
+
     /// A peer of this authority.
     pub fn peer(&self, leaf: &Leaf) -> Peer {
         self.store(self.intermediate.issue(leaf).expect("a certificate"))

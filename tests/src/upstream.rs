@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use crate::http1::Message;
@@ -29,7 +30,8 @@ struct Seen {
 
 impl Upstream {
     /// Answers every request with 200 and `upstream`. A path that starts with `/trailers` is answered with the
-    /// trailer `x-checksum: 1234`; `/two-lengths` and `/gzip-coding` with framing that no proxy may pass on.
+    /// trailer `x-checksum: 1234`; `/two-lengths` and `/gzip-coding` with framing that no proxy may pass on;
+    /// `/stream` by a piece every 20 ms without end, and `/hang` not at all.
     pub fn http() -> Self {
         Self::serve(serve_http)
     }
@@ -130,7 +132,20 @@ fn serve_http(stream: TcpStream, seen: &Seen) -> io::Result<()> {
         } else {
             b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nupstream\n"
         };
+        let path = request.start.split(' ').nth(1).unwrap_or_default().to_owned();
         seen.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
-        writer.write_all(answer)?;
+        match path.as_str() {
+            "/stream" => return stream_without_end(&mut writer),
+            "/hang" => return io::copy(&mut reader, &mut io::sink()).map(drop),
+            _ => writer.write_all(answer)?,
+        }
+    }
+}
+
+fn stream_without_end(writer: &mut TcpStream) -> io::Result<()> {
+    writer.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    loop {
+        writer.write_all(b"5\r\ntick\n\r\n")?;
+        thread::sleep(Duration::from_millis(20));
     }
 }

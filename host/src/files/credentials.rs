@@ -3,21 +3,23 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use peergate_policy::RequiredFiles;
+use peergate_policy::{RequiredFiles, UnixTime};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls_pki_types::CertificateDer;
 
 use super::expiry::Expiry;
 use super::guard::{Audience, FileError, quoted, read};
 use super::pem;
+use super::revocation_list::{self, RevocationList};
+use crate::clock;
 
 /// What a listener needs besides the policy. Read together, so never half of the old and half of the new.
 pub struct Credentials {
     pub(crate) identity: CertifiedKey,
     pub(crate) authorities: RootCertStore,
-    pub(crate) revocation_lists: Vec<CertificateRevocationListDer<'static>>,
+    pub(crate) revocation_lists: Vec<RevocationList>,
     /// When each of the files ends.
     pub(crate) expiries: Vec<Expiry>,
 }
@@ -45,7 +47,7 @@ impl Credentials {
             let pem = content(CRLS, path, Audience::Everybody)?;
             let lists = pem::revocation_lists(&pem).map_err(at(CRLS, path))?;
             expiries.extend(Expiry::of_revocation_lists(CRLS, path, &lists));
-            revocation_lists.extend(lists);
+            revocation_list::append(&mut revocation_lists, lists, clock::now()).map_err(at(CRLS, path))?;
         }
         Ok(Self { identity, authorities, revocation_lists, expiries })
     }
@@ -90,6 +92,15 @@ pub enum Fault {
     NoCertificate,
     /// PEM without a revocation list.
     NoRevocationList,
+    /// A revocation list that has ended. Whether its authority has revoked a certificate since, nobody knows.
+    StaleRevocationList {
+        /// When it should have been replaced.
+        next_update: UnixTime,
+    },
+    /// A revocation list of a kind that is not supported; the text says which and what would be right.
+    RevocationList(&'static str),
+    /// Two revocation lists about the same certificates.
+    TwoRevocationLists,
     /// PEM without a private key.
     NoPrivateKey,
     /// More than one private key: which one is meant is a guess.
@@ -141,6 +152,17 @@ impl fmt::Display for About<'_> {
             Fault::NoRevocationList => {
                 write!(formatter, "{path} has no revocation list; it needs a `BEGIN X509 CRL` section")
             }
+            Fault::StaleRevocationList { next_update } => write!(
+                formatter,
+                "the revocation list in {path} is stale: its nextUpdate was {next_update}; fetch the authority's current list"
+            ),
+            Fault::RevocationList(why) => {
+                write!(formatter, "the revocation list in {path} cannot be used: {why}")
+            }
+            Fault::TwoRevocationLists => write!(
+                formatter,
+                "{path} has a revocation list of an authority that has one already, and only one is asked; leave the newest"
+            ),
             Fault::NoPrivateKey => {
                 write!(formatter, "{path} has no private key; it needs a `BEGIN PRIVATE KEY` section")
             }

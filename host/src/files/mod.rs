@@ -6,6 +6,7 @@ mod guard;
 mod inlined;
 mod links;
 mod pem;
+mod revocation_list;
 mod trail;
 
 pub use credentials::{Credentials, CredentialsError, Fault};

@@ -8,8 +8,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationList,
+    CertificateRevocationListParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
@@ -65,6 +65,17 @@ impl Authority {
         let key = key.generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(self.credential(certificate.der().clone(), certificate.pem(), &key))
+    }
+
+    /// Signs a list of revoked certificates.
+    ///
+    /// # Errors
+    /// The list cannot be made.
+    pub fn revoke(
+        &self,
+        list: &CertificateRevocationListParams,
+    ) -> Result<CertificateRevocationList, PkiError> {
+        Ok(list.signed_by(&self.issuer)?)
     }
 
     /// This authority's certificate, to trust or to send.

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use super::active_request::ActiveRequest;
 use super::activity::InFlight;
 use super::pump::Pump;
 use super::{headers, hop, limits};
@@ -28,7 +29,7 @@ pub(super) type BodyError = Box<dyn Error + Send + Sync>;
 #[derive(Debug)]
 pub(super) struct Filtered {
     source: Source,
-    stream: SharedStream,
+    request: Rc<ActiveRequest>,
     direction: Direction,
 }
 
@@ -41,32 +42,33 @@ enum Source {
 }
 
 impl Filtered {
-    pub(super) fn request(body: Incoming, stream: SharedStream) -> Self {
-        Self::new(body, stream, Direction::Request)
+    pub(super) fn request(body: Incoming, request: Rc<ActiveRequest>) -> Self {
+        Self::new(body, request, Direction::Request)
     }
 
-    pub(super) fn response(body: Incoming, stream: SharedStream) -> Self {
-        Self::new(body, stream, Direction::Response)
+    pub(super) fn response(body: Incoming, request: Rc<ActiveRequest>) -> Self {
+        Self::new(body, request, Direction::Response)
     }
 
-    fn new(body: Incoming, stream: SharedStream, direction: Direction) -> Self {
+    fn new(body: Incoming, request: Rc<ActiveRequest>, direction: Direction) -> Self {
+        let stream = &request.stream;
         let direct = body.is_end_stream() || !(stream.reads_body(direction) || stream.has_events());
         let source = if direct {
             Source::Direct(body)
         } else {
             // One frame ahead: what the other side does not take, the sender is not asked for.
             let (frames, receiver) = channel(1);
-            spawn_local(Pump::new(body, Rc::clone(&stream), direction, frames).run());
+            spawn_local(Pump::new(body, Rc::clone(stream), direction, frames).run());
             Source::Pumped(receiver)
         };
-        Self { source, stream, direction }
+        Self { source, request, direction }
     }
 
     /// Half a message has gone already, so a filter that refuses trailers can only break the message off.
     fn judge(&self, mut trailers: HeaderMap) -> Result<HeaderMap, TrailersError> {
         hop::strip_known(&mut trailers);
         let pairs = headers::trailers_to_pairs(&trailers);
-        match self.stream.trailers_at_once(self.direction, pairs) {
+        match self.request.stream.trailers_at_once(self.direction, pairs) {
             Outcome::Continue(pairs) => headers::plain_from_pairs(pairs).map_err(|_| TrailersError),
             Outcome::Reply(_) | Outcome::Failed(_) => Err(TrailersError),
         }
@@ -81,6 +83,9 @@ impl Body for Filtered {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.request.poll_ended(self.direction, context).is_ready() {
+            return Poll::Ready(Some(Err(RequestEnded.into())));
+        }
         let body = match &mut self.source {
             Source::Direct(body) => body,
             Source::Pumped(frames) => return frames.poll_recv(context),
@@ -121,6 +126,18 @@ impl fmt::Display for TrailersError {
 }
 
 impl Error for TrailersError {}
+
+/// The request is no longer admitted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestEnded;
+
+impl fmt::Display for RequestEnded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the request is no longer admitted")
+    }
+}
+
+impl Error for RequestEnded {}
 
 /// The upstream's body, or that of a local reply.
 pub(super) type Answer = Either<Filtered, Full<Bytes>>;

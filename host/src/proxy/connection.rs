@@ -4,10 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use peergate_policy::{Endpoint as Kind, UnixTime};
-use rustls_pki_types::CertificateDer;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
+use peergate_policy::Endpoint as Kind;
 
 use super::activity::Activity;
 use super::admin_pages::AdminPages;
@@ -20,6 +17,7 @@ use super::upstream::UpstreamError;
 use super::{http, outbound, proxy_protocol, review, tcp};
 use crate::admin::failure;
 use crate::audit::Whom;
+use crate::clock::now;
 use crate::config::Protocol;
 use crate::tls::{Admission, Arrival, First, Link, Refusal, Terms, handshake, sniff};
 use crate::wasm::{Connection, Worker};
@@ -110,8 +108,7 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
         // INVARIANT: the handshake was on the terms of an endpoint of this site.
         return audit.fault(&whom, &"the endpoint is gone");
     };
-    let not_after = not_after(&chain);
-    let member = Member::new(connection, chain, not_after, endpoint, whom);
+    let member = Member::new(connection, chain, endpoint, now(), whom);
     if let Some(verdict) = &verdict {
         member.was_admitted_by(&verdict.decision);
     }
@@ -167,13 +164,4 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
         () = serving => {}
         () = member.cut_off() => {}
     }
-}
-
-/// When the first of these certificates ends; what cannot be read has been refused, or is not asked.
-pub(super) fn not_after(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
-    let ends = chain.iter().filter_map(|der| {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        Some(UnixTime::from_seconds(certificate.validity().not_after.timestamp()))
-    });
-    ends.min()
 }

@@ -4,12 +4,12 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::connection::not_after;
 use super::port::Port;
 use super::review;
 use super::roster::{Member, Membership};
 use super::socket::Socket;
 use crate::audit::Whom;
+use crate::clock::now;
 use crate::tls::{ConnectError, Departure, Link, connect};
 
 /// An open connection to the service or server.
@@ -59,8 +59,7 @@ pub(super) async fn dial(port: &Rc<Port>, socket: Socket) -> Result<Reached, Con
         }
     };
     port.shared.audit.connection(&whom, &connected.verdict);
-    let ends = not_after(&connected.chain);
-    let member = Member::new(connected.connection, connected.chain, ends, endpoint, whom);
+    let member = Member::new(connected.connection, connected.chain, endpoint, now(), whom);
     member.was_admitted_by(&connected.verdict.decision);
     let membership = port.roster.enter(Rc::clone(&member));
     if !Rc::ptr_eq(&site, &port.site()) {

@@ -9,9 +9,10 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Incoming};
 
+use super::active_request::{ActiveRequest, Ended};
 use super::activity::Activity;
 use super::admin_pages::AdminPages;
-use super::body::{Answer, Filtered, ResponseBody, SharedStream, discard};
+use super::body::{Answer, Filtered, ResponseBody, discard};
 use super::headers::{self, RequestHead};
 use super::reply::{Dialect, Reply};
 use super::roster::Member;
@@ -34,7 +35,7 @@ pub(super) struct Exchange {
 /// A request the filter let pass.
 struct Judged {
     head: RequestHead,
-    stream: SharedStream,
+    active: Rc<ActiveRequest>,
     dialect: Dialect,
 }
 
@@ -78,8 +79,11 @@ impl Exchange {
             dialect.error(bad.status())
         })?;
         let length = head.headers.get(CONTENT_LENGTH).cloned();
-        let stream = self.member.endpoint().worker.open_stream(&self.member.connection);
-        let outcome = stream.head(Direction::Request, head.to_pairs(), end_of_stream).await;
+        let Some((stream, outcome)) = self.ask(&head, end_of_stream).await else {
+            let asked = Asked { method: head.method.as_str(), path: head.path.path() };
+            self.audit.request(&self.member.whom, asked, Some(StatusCode::FORBIDDEN), None);
+            return Err(dialect.error(StatusCode::FORBIDDEN));
+        };
         let judged = match outcome {
             Outcome::Continue(pairs) => {
                 let length = if stream.reads_body(Direction::Request) { length_of(&pairs) } else { length };
@@ -94,7 +98,26 @@ impl Exchange {
         let asked = Asked { method: head.method.as_str(), path: head.path.path() };
         let status = judged.as_ref().err().map(|reply| reply.status());
         self.audit.request(&self.member.whom, asked, status, stream.decision());
-        Ok(Judged { head: judged?, stream: Rc::new(stream), dialect })
+        let judged = judged?;
+        Ok(Judged {
+            head: judged,
+            active: ActiveRequest::enter(&self.member, head, Rc::new(stream)),
+            dialect,
+        })
+    }
+
+    /// Shows a request's head to the filter; again where another one has taken over while it paused. `None` on a
+    /// connection that is no longer admitted.
+    async fn ask(&self, head: &RequestHead, end_of_stream: bool) -> Option<(Stream, Outcome)> {
+        while !self.member.is_dismissed() {
+            let endpoint = self.member.endpoint();
+            let stream = endpoint.worker.open_stream(&self.member.connection);
+            let outcome = stream.head(Direction::Request, head.to_pairs(), end_of_stream).await;
+            if Rc::ptr_eq(&endpoint.worker, &self.member.endpoint().worker) && !self.member.is_dismissed() {
+                return Some((stream, outcome));
+            }
+        }
+        None
     }
 
     /// The admin page that an allowed request is for.
@@ -104,13 +127,15 @@ impl Exchange {
     }
 
     async fn forward(&self, judged: Judged, body: Incoming) -> Response<Answer> {
-        let Judged { head, stream, dialect } = judged;
-        let body = Filtered::request(body, Rc::clone(&stream));
+        let Judged { head, active, dialect } = judged;
+        let stream = Rc::clone(&active.stream);
+        let body = Filtered::request(body, Rc::clone(&active));
         let sent = tokio::select! {
             sent = self.upstream.send(head, Either::Left(body)) => sent,
             why = stream.interrupted(), if may_be_interrupted(&stream) => {
                 return whole(self.early(&stream, dialect, why).await);
             }
+            how = active.ended() => return whole(ended(dialect, how)),
         };
         let reply = match sent {
             // The upgrade was not forwarded, so nobody asked for another protocol.
@@ -118,12 +143,15 @@ impl Exchange {
                 self.audit.upstream(&self.member.whom, &"switched protocols unasked");
                 dialect.error(StatusCode::BAD_GATEWAY)
             }
-            Ok(response) => match self.judge_response(response, Rc::clone(&stream), dialect).await {
+            Ok(response) => match self.judge_response(response, Rc::clone(&active), dialect).await {
                 Ok(response) => return response.map(Either::Left),
                 Err(Refused::Judged(reply)) => return whole(reply),
                 Err(Refused::Unseen(reply)) => reply,
             },
             Err(error) if error.is_of_body() => {
+                if let Some(how) = active.how_it_ended() {
+                    return whole(ended(dialect, how));
+                }
                 if let Some(why) = stream.interruption() {
                     return whole(self.early(&stream, dialect, why).await);
                 }
@@ -149,9 +177,10 @@ impl Exchange {
     async fn judge_response(
         &self,
         response: Response<Incoming>,
-        stream: SharedStream,
+        active: Rc<ActiveRequest>,
         dialect: Dialect,
     ) -> Result<Response<Filtered>, Refused> {
+        let stream = &active.stream;
         let (mut parts, body) = response.into_parts();
         if !request::is_framed_once(&parts.headers) {
             self.audit.upstream(&self.member.whom, &"two lengths, or a transfer coding besides chunked");
@@ -164,7 +193,7 @@ impl Exchange {
         let pairs = match stream.head(Direction::Response, pairs, ends).await {
             Outcome::Continue(pairs) => pairs,
             // As in Envoy, a reply in the place of a response is not shown to the filter again.
-            Outcome::Reply(reply) => return Err(Refused::Judged(noted(&stream, dialect.local(reply)))),
+            Outcome::Reply(reply) => return Err(Refused::Judged(noted(stream, dialect.local(reply)))),
             Outcome::Failed(reason) => return Err(Refused::Judged(self.failed(dialect, reason))),
         };
         let rewritten = !ends && stream.reads_body(Direction::Response);
@@ -173,7 +202,7 @@ impl Exchange {
             self.audit.fault(&self.member.whom, &error);
             Refused::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE))
         })?;
-        let mut response = Response::new(Filtered::response(body, stream));
+        let mut response = Response::new(Filtered::response(body, active));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
@@ -219,6 +248,14 @@ impl Exchange {
             PAUSED_TOO_LONG => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         })
+    }
+}
+
+/// The answer to a request that is no longer admitted before its answer began.
+fn ended(dialect: Dialect, how: Ended) -> Reply {
+    match how {
+        Ended::Reply(reply) => dialect.local(reply),
+        Ended::Forbidden => dialect.error(StatusCode::FORBIDDEN),
     }
 }
 

@@ -32,7 +32,10 @@ pub const UPSTREAM_STREAM_BYTES: u32 = 256 * 1024;
 pub const UPSTREAM_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// A connection that is no longer admitted gets this long to finish what is being answered.
 pub const ENDING: Duration = Duration::from_millis(1500);
-/// How often open connections are searched for certificates that have expired.
+/// A request that is no longer admitted gets this long to finish; then it is refused, or its answer breaks off. Less than
+/// [`ENDING`], so that it is told before its connection is cut.
+pub const ENDING_REQUEST: Duration = Duration::from_millis(1200);
+/// How often open connections are searched for certificates, revocation lists and tokens that have expired.
 pub const EXPIRY_TICK: Duration = Duration::from_secs(1);
 /// The pause before a worker that could not take a new policy tries again.
 pub const RENEWAL_PAUSE: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! From an accepted socket to the local service and back, one worker per core and nothing shared between workers.
 
+mod active_request;
 mod activity;
 mod admin_pages;
 mod body;

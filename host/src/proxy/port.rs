@@ -63,7 +63,7 @@ impl Port {
         });
         port.site().upstream.belongs_to(&port);
         spawn_local(accept(Rc::clone(&port), acceptor));
-        spawn_local(review::watch_expiry(Rc::clone(&port)));
+        spawn_local(review::watch_time(Rc::clone(&port)));
         port
     }
 

@@ -2,20 +2,23 @@
 //!
 //! Who is still admitted stays, on the new policy. Who is not gets [`limits::ENDING`] to finish what is being answered.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use peergate_policy::{UnixTime, sha256};
-use rustls_pki_types::UnixTime as Now;
-use std::collections::HashMap;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::active_request::{ActiveRequest, Ended};
 use super::limits;
 use super::port::Port;
 use super::roster::{Ending, Member};
 use super::site::{Endpoint, Site};
+use crate::audit::Asked;
+use crate::clock::now;
 use crate::config::Protocol;
-use crate::tls::Authentication;
+use crate::tls::{Authentication, Distrust};
+use crate::wasm::{Direction, Outcome};
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -50,26 +53,76 @@ pub(super) fn latecomer(port: &Rc<Port>, member: &Rc<Member>) {
     one(port, &port.site(), member, &mut Chains::default());
 }
 
-/// Ends connections when a certificate of theirs expires, until the port is closed.
-pub(super) async fn watch_expiry(port: Rc<Port>) {
+/// Looks each second for what time alone has ended: certificates, revocation lists, tokens. Until the port is closed.
+pub(super) async fn watch_time(port: Rc<Port>) {
     let mut ticks = interval(limits::EXPIRY_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !(port.is_closing() && port.roster.is_empty()) {
         ticks.tick().await;
-        let now = now();
-        for member in port.roster.expired(now) {
-            dismiss(&port, &member, Dismissal::new("certificate-expired"));
+        let (now, mut chains) = (now(), Chains::default());
+        for member in port.roster.with_new_ends(now) {
+            if let Err(dismissal) = chains.check_at(&member.endpoint(), &member, now) {
+                dismiss(&port, &member, dismissal);
+            }
+        }
+        for member in port.roster.members() {
+            tokens(&port, &member, now);
+        }
+    }
+}
+
+/// Judges requests again whose token has ended. Their decisions are read only where they last.
+fn tokens(port: &Rc<Port>, member: &Rc<Member>, now: UnixTime) {
+    if member.requests.borrow().is_empty() {
+        return;
+    }
+    let lasts = |request: &Rc<ActiveRequest>| request.since.elapsed() >= limits::EXPIRY_TICK;
+    for request in member.active_requests().into_iter().filter(lasts) {
+        // As in Vespa a token is valid at the instant itself.
+        if request.token_end().is_some_and(|end| end < now) {
+            spawn_local(again(Rc::clone(port), Rc::clone(member), request));
         }
     }
 }
 
 fn one(port: &Rc<Port>, site: &Rc<Site>, member: &Rc<Member>, chains: &mut Chains) {
-    if member.is_ending() {
+    if member.is_dismissed() {
         return;
     }
     match judge(site, member, chains) {
-        Ok(endpoint) => member.moves_to(endpoint),
+        Ok(endpoint) => {
+            let is_same = Rc::ptr_eq(&endpoint.worker, &member.endpoint().worker);
+            member.moves_to(endpoint);
+            if !is_same {
+                for request in member.active_requests() {
+                    spawn_local(again(Rc::clone(port), Rc::clone(member), request));
+                }
+            }
+        }
         Err(dismissal) => dismiss(port, member, dismissal),
+    }
+}
+
+/// Shows a request that is being answered to the filter of now.
+async fn again(port: Rc<Port>, member: Rc<Member>, request: Rc<ActiveRequest>) {
+    let endpoint = member.endpoint();
+    let stream = endpoint.worker.open_stream(&member.connection);
+    let how = match stream.head(Direction::Request, request.head.to_pairs(), false).await {
+        Outcome::Continue(_) => {
+            // While the filter paused there may have come a newer one.
+            if Rc::ptr_eq(&endpoint.worker, &member.endpoint().worker) {
+                request.stream.succeed(stream);
+            }
+            return;
+        }
+        Outcome::Reply(reply) => Ended::Reply(reply),
+        Outcome::Failed(_) => Ended::Forbidden,
+    };
+    if request.is_first_refusal() {
+        let asked = Asked { method: request.head.method.as_str(), path: request.head.path.path() };
+        port.shared.audit.ended_request(&member.whom, asked, stream.decision().as_deref());
+        sleep(limits::ENDING_REQUEST).await;
+        request.end(how);
     }
 }
 
@@ -84,7 +137,7 @@ fn judge(site: &Site, member: &Member, chains: &mut Chains) -> Result<Rc<Endpoin
     if authentication != before.terms.authentication() {
         return Err(Dismissal::new("endpoint-changed"));
     }
-    chains.check(endpoint, member)?;
+    chains.check_at(endpoint, member, now())?;
     // The same VM said so before.
     if !Rc::ptr_eq(&endpoint.worker, &before.worker) {
         match authentication {
@@ -114,7 +167,7 @@ fn still_a_client(endpoint: &Endpoint, member: &Member) -> Result<(), Dismissal>
         let authority = endpoint.names().first().map_or("peergate", String::as_str);
         let head = [(":method", method), (":scheme", "https"), (":authority", authority), (":path", "/")];
         let head = head.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-        if matches!(stream.request_headers(head.into(), true), crate::wasm::Outcome::Continue(_)) {
+        if matches!(stream.request_headers(head.into(), true), Outcome::Continue(_)) {
             return Ok(());
         }
         decision = stream.decision();
@@ -123,7 +176,7 @@ fn still_a_client(endpoint: &Endpoint, member: &Member) -> Result<(), Dismissal>
 }
 
 fn dismiss(port: &Rc<Port>, member: &Rc<Member>, dismissal: Dismissal) {
-    if member.is_ending() {
+    if !member.is_first_dismissal() {
         return;
     }
     let Dismissal { reason, decision } = dismissal;
@@ -134,32 +187,30 @@ fn dismiss(port: &Rc<Port>, member: &Rc<Member>, dismissal: Dismissal) {
     member.end(Ending::Graceful);
     let member = Rc::clone(member);
     spawn_local(async move {
-        sleep(limits::ENDING).await;
+        sleep(limits::ENDING_REQUEST).await;
+        for request in member.active_requests() {
+            request.end(Ended::Forbidden);
+        }
+        sleep(limits::ENDING.saturating_sub(limits::ENDING_REQUEST)).await;
         member.end(Ending::Cut);
     });
 }
 
 /// What was found about chains in this review: clients of one kind share a certificate, and each takes 40 us.
 #[derive(Default)]
-struct Chains(HashMap<([u8; 32], usize), Result<(), String>>);
+struct Chains(HashMap<([u8; 32], usize), Result<(), Distrust>>);
 
 impl Chains {
-    fn check(&mut self, endpoint: &Rc<Endpoint>, member: &Member) -> Result<(), Dismissal> {
-        let terms = &endpoint.terms;
-        if !terms.authentication().verifies_chains() || member.connection.tls.is_none() {
+    fn check_at(&mut self, endpoint: &Rc<Endpoint>, member: &Member, now: UnixTime) -> Result<(), Dismissal> {
+        if member.connection.tls.is_none() {
             return Ok(());
         }
         let presented: Vec<u8> =
             member.chain.iter().flat_map(|certificate| certificate.iter().copied()).collect();
         let key = (sha256(&presented), Rc::as_ptr(endpoint) as usize);
-        let known =
-            self.0.entry(key).or_insert_with(|| terms.trust(&member.chain).map_err(|it| it.to_string()));
-        known.clone().map_err(|error| Dismissal::new(format!("chain-not-verified: {error}")))
+        let known = self.0.entry(key).or_insert_with(|| endpoint.terms.trust(&member.chain, now));
+        known.clone().map_err(|distrust| Dismissal::new(distrust.to_string()))
     }
-}
-
-fn now() -> UnixTime {
-    UnixTime::from_seconds(i64::try_from(Now::now().as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Connections judged before others are served: about a millisecond.

@@ -1,8 +1,8 @@
 //! The open connections of one listener in one worker.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::SystemTime;
 
 use peergate_policy::UnixTime;
@@ -10,9 +10,11 @@ use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::active_request::ActiveRequest;
 use super::site::Endpoint;
 use crate::admin::ConnectionReport;
 use crate::audit::Whom;
+use crate::tls;
 use crate::wasm::{Connection, PeerCertificate};
 
 /// How a connection is to end.
@@ -33,28 +35,44 @@ pub(super) struct Member {
     pub(super) connection: Rc<Connection>,
     /// As the peer presented it, leaf first; empty where no certificate was asked for.
     pub(super) chain: Vec<CertificateDer<'static>>,
-    /// The first moment at which a certificate of the chain is no longer valid.
-    pub(super) not_after: Option<UnixTime>,
     /// For lines about it.
     pub(super) whom: Whom,
     since: SystemTime,
     /// The rules that admitted it.
     matched: RefCell<Vec<String>>,
+    /// What is being answered on it.
+    pub(super) requests: RefCell<Vec<Weak<ActiveRequest>>>,
+    /// The moments from which a certificate of the chain is no longer valid.
+    ends: Vec<UnixTime>,
+    /// Until when all that ends has been looked at.
+    checked: Cell<UnixTime>,
     endpoint: RefCell<Rc<Endpoint>>,
     ending: watch::Sender<Ending>,
+    is_dismissed: Cell<bool>,
 }
 
 impl Member {
+    /// A connection whose handshake is over at `now`. What of its chain had ended before was no obstacle then.
     pub(super) fn new(
         connection: Rc<Connection>,
         chain: Vec<CertificateDer<'static>>,
-        not_after: Option<UnixTime>,
         endpoint: Rc<Endpoint>,
+        now: UnixTime,
         whom: Whom,
     ) -> Rc<Self> {
-        let (endpoint, ending) = (endpoint.into(), watch::Sender::default());
-        let (since, matched) = (SystemTime::now(), RefCell::default());
-        Rc::new(Self { connection, chain, not_after, whom, since, matched, endpoint, ending })
+        Rc::new(Self {
+            connection,
+            ends: tls::ends(&chain),
+            chain,
+            whom,
+            since: SystemTime::now(),
+            matched: RefCell::default(),
+            requests: RefCell::default(),
+            checked: now.into(),
+            endpoint: endpoint.into(),
+            ending: watch::Sender::default(),
+            is_dismissed: Cell::default(),
+        })
     }
 
     /// Keeps the rules of the decision that lets it be here.
@@ -104,6 +122,28 @@ impl Member {
         *self.ending.borrow() != Ending::No
     }
 
+    /// No request of it is admitted any more.
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.is_dismissed.get()
+    }
+
+    /// Whether nobody dismissed it before; from now on somebody has.
+    pub(super) fn is_first_dismissal(&self) -> bool {
+        !self.is_dismissed.replace(true)
+    }
+
+    /// What is being answered now.
+    pub(super) fn active_requests(&self) -> Vec<Rc<ActiveRequest>> {
+        self.requests.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether a certificate or a revocation list has ended since this was asked last.
+    fn has_new_ends(&self, now: UnixTime) -> bool {
+        let before = self.checked.replace(now);
+        let is_new = |end: &UnixTime| before < *end && *end <= now;
+        self.ends.iter().any(is_new) || self.endpoint.borrow().terms.list_ends().iter().any(is_new)
+    }
+
     /// Waits until no more is to be begun.
     pub(super) async fn asked_to_end(&self) {
         self.wait_for(Ending::Graceful).await;
@@ -141,11 +181,10 @@ impl Roster {
         self.members.borrow().is_empty()
     }
 
-    /// Members of which a certificate is no longer valid.
-    pub(super) fn expired(&self, now: UnixTime) -> Vec<Rc<Member>> {
+    /// Members of which a certificate, or a list that covers it, has ended since this was asked last.
+    pub(super) fn with_new_ends(&self, now: UnixTime) -> Vec<Rc<Member>> {
         let members = self.members.borrow();
-        let is_expired = |member: &&Rc<Member>| member.not_after.is_some_and(|end| end < now);
-        members.values().filter(is_expired).cloned().collect()
+        members.values().filter(|member| member.has_new_ends(now)).cloned().collect()
     }
 }
 

@@ -16,7 +16,7 @@ use super::authentication::Authentication;
 use super::gate::Gate;
 use super::possession::Possession;
 use super::server_gate::{ServerGate, Servers};
-use super::terms::Terms;
+use super::terms::{Ends, Terms};
 use crate::files::Credentials;
 
 /// Why no TLS configuration comes of a policy and its credentials.
@@ -72,6 +72,8 @@ pub fn server_config(
         .with_protocol_versions(&versions(accepted_protocols)?)
         .map_err(|_| TlsError::Inconsistent)?;
     let Credentials { identity, authorities, revocation_lists, expiries } = credentials;
+    let list_ends = revocation_lists.iter().map(|list| list.next_update).collect();
+    let revocation_lists = revocation_lists.into_iter().map(|list| list.der).collect();
     let verifier = match authentication {
         Authentication::Peer | Authentication::Trusted => {
             Some(chain_verifier(authorities, revocation_lists, provider).map_err(TlsError::Verifier)?)
@@ -92,7 +94,7 @@ pub fn server_config(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Terms::server(config, authentication, verifier, expiries))
+    Ok(Terms::server(config, authentication, verifier, Ends { files: expiries, lists: list_ends }))
 }
 
 /// As [`server_config`], for connections to the server called `name`, which is sent to it (SNI) where it is a DNS name.
@@ -113,6 +115,8 @@ pub fn client_config(
         .with_protocol_versions(&versions(accepted_protocols)?)
         .map_err(|_| TlsError::Inconsistent)?;
     let Credentials { identity, authorities, revocation_lists, expiries } = credentials;
+    let list_ends = revocation_lists.iter().map(|list| list.next_update).collect();
+    let revocation_lists = revocation_lists.into_iter().map(|list| list.der);
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider)
         .with_crls(revocation_lists)
         .enforce_revocation_expiration()
@@ -127,7 +131,7 @@ pub fn client_config(
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Terms::client(config, servers, name, expiries))
+    Ok(Terms::client(config, servers, name, Ends { files: expiries, lists: list_ends }))
 }
 
 /// Certificate required, chain to an authority. With revocation lists, what no current list covers is refused.

@@ -3,6 +3,7 @@
 mod authentication;
 mod config;
 mod connect;
+mod distrust;
 mod gate;
 mod handshake;
 mod linger;
@@ -11,15 +12,18 @@ mod possession;
 mod server_gate;
 mod sniff;
 mod terms;
+mod validity;
 
 pub use authentication::Authentication;
 pub use config::{TlsError, client_config, server_config};
 pub use connect::{ConnectError, Connected, Departure, connect};
+pub use distrust::Distrust;
 pub use handshake::{Admission, Arrival, Refusal, handshake};
 pub(crate) use linger::Lingering;
 pub use link::Link;
 pub use sniff::{First, sniff};
 pub use terms::Terms;
+pub(crate) use validity::ends;
 
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,17 @@
 //! How a listener shakes hands, with clients or with servers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use peergate_policy::UnixTime;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, ServerConfig};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::authentication::Authentication;
+use super::distrust::Distrust;
+use super::validity::ends;
 use crate::files::Expiry;
 
 /// What is presented and what is asked of the other side. All parts are made together, so that what was asked is what is
@@ -16,7 +20,15 @@ use crate::files::Expiry;
 pub struct Terms {
     side: Side,
     authentication: Authentication,
-    expiries: Vec<Expiry>,
+    ends: Ends,
+}
+
+/// When what they are made of ends.
+#[derive(Clone, Debug)]
+pub(super) struct Ends {
+    pub(super) files: Vec<Expiry>,
+    /// `nextUpdate` of each revocation list that is asked.
+    pub(super) lists: Vec<UnixTime>,
 }
 
 /// Verifiers here are without the filter's say.
@@ -31,9 +43,9 @@ impl Terms {
         config: ServerConfig,
         authentication: Authentication,
         verifier: Option<Arc<dyn ClientCertVerifier>>,
-        expiries: Vec<Expiry>,
+        ends: Ends,
     ) -> Self {
-        Self { side: Side::Server { config: Arc::new(config), verifier }, authentication, expiries }
+        Self { side: Side::Server { config: Arc::new(config), verifier }, authentication, ends }
     }
 
     /// Servers are always judged by their certificate.
@@ -41,10 +53,10 @@ impl Terms {
         config: ClientConfig,
         verifier: Arc<dyn ServerCertVerifier>,
         name: ServerName<'static>,
-        expiries: Vec<Expiry>,
+        ends: Ends,
     ) -> Self {
         let side = Side::Client { config: Arc::new(config), verifier, name };
-        Self { side, authentication: Authentication::Peer, expiries }
+        Self { side, authentication: Authentication::Peer, ends }
     }
 
     /// For handshakes with clients.
@@ -68,18 +80,22 @@ impl Terms {
         self.client_config().map(|(_, name)| name)
     }
 
-    /// Whether a chain that was presented in an earlier handshake would pass now: its authority is still there, nothing
-    /// of it is revoked or has expired. Where no authority is asked, all do.
+    /// Whether a chain that was presented in an earlier handshake is good at `now`: its authority is still there, nothing
+    /// of it is revoked or has expired. Where no authority is asked, only the leaf's own time counts.
     ///
     /// # Errors
-    /// Why it would not.
-    pub fn trust(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+    /// Why it is not.
+    pub fn trust(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Distrust> {
         if !self.authentication.verifies_chains() {
-            return Ok(());
+            let is_over = chain.first().is_some_and(|leaf| ends([leaf]).iter().any(|end| *end <= now));
+            return if is_over { Err(Distrust::Expired) } else { Ok(()) };
         }
-        let [leaf, intermediates @ ..] = chain else { return Err(rustls::Error::NoCertificatesPresented) };
-        let now = UnixTime::now();
-        match &self.side {
+        let [leaf, intermediates @ ..] = chain else {
+            return Err(rustls::Error::NoCertificatesPresented.into());
+        };
+        let seconds = Duration::from_secs(now.seconds().try_into().unwrap_or(u64::MAX));
+        let now = rustls_pki_types::UnixTime::since_unix_epoch(seconds);
+        let trusted = match &self.side {
             Side::Server { verifier: Some(verifier), .. } => {
                 verifier.verify_client_cert(leaf, intermediates, now).map(drop)
             }
@@ -87,12 +103,21 @@ impl Terms {
             Side::Client { verifier, name, .. } => {
                 verifier.verify_server_cert(leaf, intermediates, name, &[], now).map(drop)
             }
+        };
+        trusted.map_err(Distrust::from)
+    }
+
+    /// The moments from which a revocation list says nothing more.
+    pub fn list_ends(&self) -> &[UnixTime] {
+        match self.authentication.verifies_chains() {
+            true => &self.ends.lists,
+            false => &[],
         }
     }
 
     /// When the files they come from end.
     pub fn expiries(&self) -> &[Expiry] {
-        &self.expiries
+        &self.ends.files
     }
 
     /// What the other side is asked for.

@@ -20,7 +20,7 @@ const PAUSED: &str = "filter-pause";
 /// One request in the filter. Dropping it ends the context (log, done, delete).
 #[derive(Debug)]
 pub struct Stream {
-    worker: Rc<Worker>,
+    worker: RefCell<Rc<Worker>>,
     state: Cell<State>,
     decision: RefCell<Option<String>>,
     interest: Interest,
@@ -58,7 +58,7 @@ impl Stream {
             State::Open { .. } | State::Unasked => None,
         };
         Self {
-            worker,
+            worker: worker.into(),
             state: Cell::new(state),
             decision: RefCell::new(decision),
             interest,
@@ -129,7 +129,7 @@ impl Stream {
 
     /// Waits until the filter lets go of the body it holds back, all of which is there.
     pub(crate) async fn held_body(&self, side: Direction) -> BodyOutcome {
-        let end = Instant::now() + self.worker.patience.get();
+        let end = Instant::now() + self.worker().patience.get();
         loop {
             match self.look_at_body(side) {
                 BodyOutcome::Held => {}
@@ -209,6 +209,23 @@ impl Stream {
         self.decision.borrow().clone()
     }
 
+    /// Goes on as `newer`, which was shown the same request head, so that the VM of before can go. A filter that sees more
+    /// of an exchange than its request's head and trailers has seen things of this one that `newer` has not: it stays.
+    pub(crate) fn succeed(&self, newer: Self) {
+        let sees_more = |stream: &Self| {
+            stream.has_events() || stream.reads_responses() || stream.reads_body(Direction::Request)
+        };
+        if !sees_more(self) && !sees_more(&newer) {
+            self.worker.swap(&newer.worker);
+            self.state.swap(&newer.state);
+            self.decision.swap(&newer.decision);
+        }
+    }
+
+    fn worker(&self) -> Rc<Worker> {
+        Rc::clone(&self.worker.borrow())
+    }
+
     fn at_once(&self, kind: MapType, headers: HeaderPairs, end_of_stream: bool) -> Outcome {
         match self.show(kind, headers, end_of_stream) {
             Step::Settled(outcome) => outcome,
@@ -223,7 +240,7 @@ impl Stream {
             if let Step::Settled(outcome) = step {
                 return outcome;
             }
-            let end = *end.get_or_insert_with(|| Instant::now() + self.worker.patience.get());
+            let end = *end.get_or_insert_with(|| Instant::now() + self.worker().patience.get());
             if let Err(reason) = self.rung(end).await {
                 return Outcome::Failed(self.end_as(reason));
             }
@@ -237,7 +254,7 @@ impl Stream {
 
     /// Waits for the bell, if it can ring at all.
     async fn rung(&self, end: Instant) -> Result<(), &'static str> {
-        let Some(bell) = self.bell.as_ref().filter(|_| self.worker.events_are_coming()) else {
+        let Some(bell) = self.bell.as_ref().filter(|_| self.worker().events_are_coming()) else {
             return Err(PAUSED);
         };
         timeout_at(end, bell.notified()).await.map_err(|_| PAUSED_TOO_LONG)
@@ -271,7 +288,7 @@ impl Stream {
             State::Unasked => return Ok(None),
             State::Failed(reason) => return Err(reason),
         };
-        match self.worker.with_vm(Some(generation), |vm| work(vm, id)) {
+        match self.worker().with_vm(Some(generation), |vm| work(vm, id)) {
             Ok((_, answer)) => Ok(Some(answer)),
             Err(fault) => {
                 self.fail(fault.reason());
@@ -307,7 +324,7 @@ impl Stream {
     fn end(&self) {
         if let State::Open { generation, id } = self.state.get() {
             // A fault here is logged and counted where it happens; the request itself is over.
-            let _ = self.worker.with_vm(Some(generation), |vm| vm.close(id));
+            let _ = self.worker().with_vm(Some(generation), |vm| vm.close(id));
         }
     }
 }

@@ -47,7 +47,7 @@ fn member() -> Rc<Member> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let connection = Rc::new(Connection::new(1, address, address, None));
     let whom = Whom { listener: "in".into(), endpoint: None, connection: 1, source: address };
-    Member::new(connection, Vec::new(), None, testing::endpoint(&filter, "{}"), whom)
+    Member::new(connection, Vec::new(), testing::endpoint(&filter, "{}"), crate::clock::now(), whom)
 }
 
 /// A peer's HTTP/2 connection through the proxy.
