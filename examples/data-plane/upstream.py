@@ -13,7 +13,7 @@ class Container(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"ok\n")
 
-    do_GET = do_POST = do_PUT = do_DELETE = answer
+    do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = answer
 
     def log_message(self, *_):
         pass

@@ -1,6 +1,6 @@
 //! Whether an upstream speaks what is going to be sent to it.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) fn tls_service(document: &Document, before: Option<&Document>) -> Opt
 }
 
 /// `OPTIONS *` asks a server about itself and changes nothing (RFC 9110 section 9.3.7).
-fn answers_with_alert(address: &Address) -> std::io::Result<bool> {
+fn answers_with_alert(address: &Address) -> io::Result<bool> {
     let Address::Tcp(text) = address else { return Ok(false) };
     let Some(address) = text.to_socket_addrs()?.next() else { return Ok(false) };
     let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
@@ -30,10 +30,13 @@ fn answers_with_alert(address: &Address) -> std::io::Result<bool> {
     socket.write_all(b"OPTIONS * HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
     let mut answer = [0; 2];
     socket.read_exact(&mut answer)?;
+    // To its end, or the service would see its connection reset. What goes wrong now is no matter.
+    let _ = io::copy(&mut socket.take(ANSWER_BYTES), &mut io::sink());
     Ok(answer == ALERT)
 }
 
 /// The beginning of a record with an alert (RFC 8446 section 5.1).
 const ALERT: [u8; 2] = [21, 3];
+const ANSWER_BYTES: u64 = 64 * 1024;
 /// A local service answers within a millisecond, and the start is not to wait for one that does not.
 const PATIENCE: Duration = Duration::from_millis(100);
