@@ -56,6 +56,7 @@ envoy-test: build filters pki envoy ## of all tests, those with Envoy only
 bench: build ## CPU per decision by number of rules, and whether the check of a token has a timing of its own
 	@cargo bench --locked -p peergate-tests --bench decision --profile release
 	@cargo bench --locked -p peergate-tests --bench token_timing --profile release
+	@cargo bench --locked -p peergate-tests --bench review --profile release
 
 check: fmt clippy deny test ## all that CI runs: fmt, clippy, deny, test
 
