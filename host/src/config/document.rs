@@ -248,9 +248,9 @@ impl Document {
             }
         }
         let (mut addresses, mut names) = (HashSet::new(), HashSet::new());
-        let mut is_unique = |place: &str, address, name: &Option<String>| {
-            let chosen = matches!(address, &Address::Tcp(ref text) if text.ends_with(":0"));
-            if !chosen && !addresses.insert(address) {
+        let mut check_unique = |place: &str, address: &Address, name: &Option<String>| {
+            let chosen = matches!(address, Address::Tcp(text) if text.ends_with(":0"));
+            if !chosen && !addresses.insert(address.clone()) {
                 let message = format!("`{address}` is the address of another listener too");
                 return Err((format!("{place}/address"), message));
             }
@@ -265,12 +265,12 @@ impl Document {
         for (index, inbound) in self.inbound.iter().enumerate() {
             let place = format!("/inbound/{index}");
             inbound.check().map_err(|(key, message)| (format!("{place}{key}"), message))?;
-            is_unique(&place, &inbound.address, &inbound.name)?;
+            check_unique(&place, &inbound.address, &inbound.name)?;
         }
         for (index, outbound) in self.outbound.iter().enumerate() {
             let place = format!("/outbound/{index}");
             outbound.check().map_err(|(key, message)| (format!("{place}{key}"), message))?;
-            is_unique(&place, &outbound.address, &outbound.name)?;
+            check_unique(&place, &outbound.address, &outbound.name)?;
         }
         Ok(())
     }

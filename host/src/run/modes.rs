@@ -16,9 +16,9 @@ pub(super) struct Modes {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Mixed {
     #[default]
-    TlsClientTlsServer,
-    TlsClientMixedServer,
-    PlaintextClientMixedServer,
+    NoPlaintext,
+    PlaintextIn,
+    PlaintextBothWays,
 }
 
 #[derive(Clone, Debug)]
@@ -37,9 +37,9 @@ const WORDS: [&str; 3] = ["enforce", "log_only", "disable"];
 
 const MIXED_MODE: &str = "VESPA_TLS_INSECURE_MIXED_MODE";
 const MIXED: [(&str, Mixed); 3] = [
-    ("plaintext_client_mixed_server", Mixed::PlaintextClientMixedServer),
-    ("tls_client_mixed_server", Mixed::TlsClientMixedServer),
-    ("tls_client_tls_server", Mixed::TlsClientTlsServer),
+    ("plaintext_client_mixed_server", Mixed::PlaintextBothWays),
+    ("tls_client_mixed_server", Mixed::PlaintextIn),
+    ("tls_client_tls_server", Mixed::NoPlaintext),
 ];
 
 /// A variable that cannot be followed.
@@ -94,12 +94,12 @@ impl Modes {
 
     /// Whether peers without TLS are admitted besides those with it.
     pub(super) fn admits_plaintext(&self) -> bool {
-        self.mixed != Mixed::TlsClientTlsServer
+        self.mixed != Mixed::NoPlaintext
     }
 
     /// Whether servers are spoken to without TLS.
     pub(super) fn sends_plaintext(&self) -> bool {
-        self.mixed == Mixed::PlaintextClientMixedServer
+        self.mixed == Mixed::PlaintextBothWays
     }
 
     /// The policy with these modes.
