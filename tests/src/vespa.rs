@@ -49,9 +49,12 @@ impl Vespa {
         self.state().documents.insert(id.to_owned(), fields);
     }
 
-    /// Takes the requests so far, with raw targets and fields as they came.
+    /// Takes the requests of clients so far, with raw targets and fields as they came.
     pub fn take_requests(&self) -> Vec<Message> {
-        std::mem::take(&mut self.state().requests)
+        let mut requests = std::mem::take(&mut self.state().requests);
+        // The host looks whether this is a service without TLS; no client asked.
+        requests.retain(|request| !request.start.starts_with("OPTIONS * "));
+        requests
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -8,6 +8,7 @@ use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
 
 use super::expiry::Expiry;
 use super::guard::{Audience, FileError, quoted, read};
@@ -22,6 +23,8 @@ pub struct Credentials {
     pub(crate) revocation_lists: Vec<RevocationList>,
     /// When each of the files ends.
     pub(crate) expiries: Vec<Expiry>,
+    /// SHA-256 of authorities and revocation lists: with the same ones the same chains are good.
+    pub(crate) trust: [u8; 32],
 }
 
 impl Credentials {
@@ -32,8 +35,9 @@ impl Credentials {
     /// key that is encrypted or does not belong to the certificate, an authority that is no certificate.
     pub fn load(files: &RequiredFiles) -> Result<Self, CredentialsError> {
         let mut expiries = Vec::new();
+        let mut trust = Sha256::new();
         let authorities = match &files.ca_certificates {
-            Some(path) => authorities(Path::new(path), &mut expiries)?,
+            Some(path) => authorities(Path::new(path), &mut expiries, &mut trust)?,
             None => RootCertStore::empty(),
         };
         let identity = identity(Path::new(&files.certificates), Path::new(&files.private_key))?;
@@ -45,11 +49,12 @@ impl Credentials {
         let mut revocation_lists = Vec::new();
         for path in files.crls.iter().map(Path::new) {
             let pem = content(CRLS, path, Audience::Everybody)?;
+            trust.update(&pem);
             let lists = pem::revocation_lists(&pem).map_err(at(CRLS, path))?;
             expiries.extend(Expiry::of_revocation_lists(CRLS, path, &lists));
             revocation_list::append(&mut revocation_lists, lists, clock::now()).map_err(at(CRLS, path))?;
         }
-        Ok(Self { identity, authorities, revocation_lists, expiries })
+        Ok(Self { identity, authorities, revocation_lists, expiries, trust: trust.finalize().into() })
     }
 }
 
@@ -192,11 +197,16 @@ impl fmt::Display for About<'_> {
     }
 }
 
-fn authorities(path: &Path, expiries: &mut Vec<Expiry>) -> Result<RootCertStore, CredentialsError> {
+fn authorities(
+    path: &Path,
+    expiries: &mut Vec<Expiry>,
+    trust: &mut Sha256,
+) -> Result<RootCertStore, CredentialsError> {
     let mut store = RootCertStore::empty();
     let found = certificates(AUTHORITIES, path)?;
     expiries.extend(Expiry::of_certificates(AUTHORITIES, path, &found));
     for (index, certificate) in found.into_iter().enumerate() {
+        trust.update(&certificate);
         store.add(certificate).map_err(|_| at(AUTHORITIES, path)(Fault::BadCertificate(index + 1)))?;
     }
     Ok(store)

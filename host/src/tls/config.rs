@@ -71,7 +71,7 @@ pub fn server_config(
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(accepted_protocols)?)
         .map_err(|_| TlsError::Inconsistent)?;
-    let Credentials { identity, authorities, revocation_lists, expiries } = credentials;
+    let Credentials { identity, authorities, revocation_lists, expiries, trust } = credentials;
     let list_ends = revocation_lists.iter().map(|list| list.next_update).collect();
     let revocation_lists = revocation_lists.into_iter().map(|list| list.der).collect();
     let verifier = match authentication {
@@ -94,7 +94,7 @@ pub fn server_config(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Terms::server(config, authentication, verifier, Ends { files: expiries, lists: list_ends }))
+    Ok(Terms::server(config, authentication, verifier, trust, Ends { files: expiries, lists: list_ends }))
 }
 
 /// As [`server_config`], for connections to the server called `name`, which is sent to it (SNI) where it is a DNS name.
@@ -114,7 +114,7 @@ pub fn client_config(
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(accepted_protocols)?)
         .map_err(|_| TlsError::Inconsistent)?;
-    let Credentials { identity, authorities, revocation_lists, expiries } = credentials;
+    let Credentials { identity, authorities, revocation_lists, expiries, trust } = credentials;
     let list_ends = revocation_lists.iter().map(|list| list.next_update).collect();
     let revocation_lists = revocation_lists.into_iter().map(|list| list.der);
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider)
@@ -131,7 +131,7 @@ pub fn client_config(
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Terms::client(config, servers, name, Ends { files: expiries, lists: list_ends }))
+    Ok(Terms::client(config, servers, name, trust, Ends { files: expiries, lists: list_ends }))
 }
 
 /// Certificate required, chain to an authority. With revocation lists, what no current list covers is refused.

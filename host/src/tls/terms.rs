@@ -20,6 +20,8 @@ use crate::files::Expiry;
 pub struct Terms {
     side: Side,
     authentication: Authentication,
+    /// Of authorities and revocation lists.
+    trust: [u8; 32],
     ends: Ends,
 }
 
@@ -43,9 +45,10 @@ impl Terms {
         config: ServerConfig,
         authentication: Authentication,
         verifier: Option<Arc<dyn ClientCertVerifier>>,
+        trust: [u8; 32],
         ends: Ends,
     ) -> Self {
-        Self { side: Side::Server { config: Arc::new(config), verifier }, authentication, ends }
+        Self { side: Side::Server { config: Arc::new(config), verifier }, authentication, trust, ends }
     }
 
     /// Servers are always judged by their certificate.
@@ -53,10 +56,11 @@ impl Terms {
         config: ClientConfig,
         verifier: Arc<dyn ServerCertVerifier>,
         name: ServerName<'static>,
+        trust: [u8; 32],
         ends: Ends,
     ) -> Self {
         let side = Side::Client { config: Arc::new(config), verifier, name };
-        Self { side, authentication: Authentication::Peer, ends }
+        Self { side, authentication: Authentication::Peer, trust, ends }
     }
 
     /// For handshakes with clients.
@@ -105,6 +109,13 @@ impl Terms {
             }
         };
         trusted.map_err(Distrust::from)
+    }
+
+    /// Whether a client's chain that was good on `before` is good on these terms as long as it has not ended: the same
+    /// authorities and revocation lists are asked. Of servers names are asked too, so theirs are verified again.
+    pub fn trusts_as(&self, before: &Self) -> bool {
+        let are_for_clients = self.server_config().is_some() && before.server_config().is_some();
+        are_for_clients && self.authentication == before.authentication && self.trust == before.trust
     }
 
     /// The moments from which a revocation list says nothing more.
