@@ -8,6 +8,7 @@ use std::process::Command;
 use peergate_host::pki::{Credential, Leaf};
 use peergate_policy::token::Derivation;
 use peergate_tests::{
+    client::Client,
     commands::{Curl, Finished, curl_by_name, peergate, run},
     host::{Host, Start, write_policy},
     pki::{Peer, Pki},
@@ -310,4 +311,73 @@ fn an_upstream_that_speaks_tls_stops_the_start() {
     let started = run(&mut Start::config(&port.config).command(), b"");
     assert_eq!(started.code, Some(2), "{}", started.output());
     assert!(started.stderr.contains("speaks TLS, and the host sends plaintext there"), "{}", started.stderr);
+}
+
+/// A byte pipe is not judged by request: it ends where its port begins to forward requests.
+#[test]
+fn a_port_that_begins_to_judge_requests_keeps_no_pipe() {
+    let port = Port::new();
+    let peers = json!([{"endpoint": "peer", "policy": port.policy()}]);
+    let mut listener = port.listener(&peers);
+    listener["protocol"] = "tcp".into();
+    port.write(&json!({"inbound": [listener]}));
+    let host = Start::config(&port.config).start();
+    let mut pipe =
+        Client::connect(host.address, port.pki.ca(), Some(&port.peer.credential)).expect("a connection");
+    assert_eq!(pipe.get("/").expect("an answer").status(), 200);
+    listener = port.listener(&peers);
+    port.write(&json!({"inbound": [listener]}));
+    host.reload();
+    wait::until("the pipe ends", || pipe.get("/").is_err());
+    assert_eq!(port.curl(host.address, "localhost", Some(&port.peer), &[]).status, 200, "{}", host.log());
+}
+
+/// While an old connection drains, nobody is left waiting at a port that nobody serves, and it can come back.
+#[test]
+fn a_listener_that_was_removed_can_come_back_at_once() {
+    let port = Port::new();
+    let peers = json!([{"endpoint": "peer", "policy": port.policy()}]);
+    let address = free_address();
+    let mut listener = port.listener(&peers);
+    listener["address"] = address.as_str().into();
+    listener["protocol"] = "tcp".into();
+    let both = json!({"inbound": [port.listener(&peers), listener]});
+    port.write(&both);
+    let host = Start::config(&port.config).start();
+    let second: SocketAddr = address.parse().expect("an address");
+    let mut open = Client::connect(second, port.pki.ca(), Some(&port.peer.credential)).expect("a connection");
+    assert_eq!(open.get("/").expect("an answer").status(), 200);
+    port.write(&json!({"inbound": [port.listener(&peers)]}));
+    host.reload();
+    wait::until("nobody listens", || std::net::TcpStream::connect(second).is_err());
+    port.write(&both);
+    host.reload();
+    wait::until("it is back", || port.curl(second, "localhost", Some(&port.peer), &[]).status == 200);
+}
+
+/// Requests of open connections go where those of new ones go.
+#[test]
+fn a_service_that_moved_is_found_by_open_connections() {
+    let port = Port::new();
+    let peers = json!([{"endpoint": "peer", "policy": port.policy()}]);
+    let other = Upstream::http();
+    // The sandbox grants what the first configuration needs.
+    let mut spare = port.listener(&peers);
+    spare["upstream"]["address"] = other.address.to_string().into();
+    port.write(&json!({"inbound": [port.listener(&peers), spare]}));
+    let host = Start::config(&port.config).start();
+    let mut open =
+        Client::connect(host.address, port.pki.ca(), Some(&port.peer.credential)).expect("a connection");
+    assert_eq!(open.get("/").expect("an answer").status(), 200);
+    port.write(&json!({"inbound": [spare]}));
+    host.reload();
+    wait::until("the other one is asked", || {
+        assert_eq!(open.get("/").expect("an answer").status(), 200);
+        !other.requests().is_empty()
+    });
+}
+
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("bound").to_string()
 }

@@ -11,6 +11,7 @@ use peergate_host::pki::{Credential, Leaf};
 use peergate_tests::{
     commands::run,
     host::{Host, Start, write_policy},
+    http1::Message,
     pki::Pki,
     upstream::Upstream,
     wait,
@@ -239,4 +240,48 @@ fn what_would_lend_our_identity_to_others_does_not_start() {
     nodes.inbound.reload();
     let host = nodes.start("http", nodes.server());
     wait::until("the new certificate is served", || get(host.address, &[]).0 == 502);
+}
+
+/// A program's open connection was begun to a server. It must not become a way into what the port protects.
+#[test]
+fn a_port_that_becomes_inbound_takes_no_open_connection_with_it() {
+    let nodes = Nodes::new(Upstream::http(), "http");
+    let service = Upstream::http();
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let outbound =
+        json!({"outbound": [{"address": address, "upstream": nodes.server(), "policy": "outbound.json"}]});
+    // The sandbox grants what the first configuration needs: a second listener names the service too.
+    let inbound = |address: &str| {
+        json!({"address": address, "upstream": {"address": service.address.to_string()},
+        "endpoints": [{"endpoint": "peer", "policy": "outbound.json"}]})
+    };
+    let mut first = outbound.clone();
+    first["inbound"] = json!([inbound("127.0.0.1:0")]);
+    fs::write(&nodes.config, first.to_string()).expect("the configuration");
+    let host = Start::config(&nodes.config).start();
+    let mut program = TcpStream::connect(&address).expect("a connection");
+    program.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+    let mut ask = || -> std::io::Result<u16> {
+        program.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-client-cert: forged\r\n\r\n")?;
+        let answer = Message::read(&mut std::io::BufReader::new(&program))?;
+        answer.map(|it| it.status()).ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+    };
+    assert_eq!(ask().expect("an answer"), 200);
+    fs::write(&nodes.config, json!({"inbound": [inbound("127.0.0.1:0"), inbound(&address)]}).to_string())
+        .expect("the configuration");
+    host.reload();
+    wait::until("the connection ends", || ask().is_err());
+    assert!(service.requests().is_empty(), "{:?}", service.requests());
+    // The port is the new one's.
+    let refused = run(
+        Command::new("curl").args(["--silent", "--show-error", "--insecure", &format!("https://{address}/")]),
+        b"",
+    );
+    assert!(refused.stderr.contains("alert"), "{}", refused.output());
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("bound").port()
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use peergate_policy::Endpoint as Kind;
+use tokio::time::timeout;
 
 use super::activity::Activity;
 use super::admin_pages::AdminPages;
@@ -14,7 +15,7 @@ use super::port::Port;
 use super::roster::{Ending, Member};
 use super::site::{Endpoint, Site};
 use super::upstream::UpstreamError;
-use super::{http, outbound, proxy_protocol, review, tcp};
+use super::{http, limits, outbound, proxy_protocol, review, tcp};
 use crate::admin::failure;
 use crate::audit::Whom;
 use crate::clock::now;
@@ -36,7 +37,10 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
     };
     let audit = &port.shared.audit;
     let arrived = match site.plaintext_endpoint() {
-        Some(endpoint) => mixed(arrival, &endpoint.worker, choose).await,
+        Some(endpoint) => {
+            let all = mixed(arrival, &endpoint.worker, choose);
+            timeout(limits::HANDSHAKE, all).await.unwrap_or(Err(Refusal::TimedOut))
+        }
         None => handshake(arrival, choose).await,
     };
     match arrived {

@@ -122,6 +122,8 @@ impl Exchange {
 
     /// The admin page that an allowed request is for.
     fn admin_page(&self, head: &RequestHead) -> Option<(&AdminPages, String)> {
+        // The pages are for peers: whoever comes without TLS is nobody.
+        self.member.connection.tls.as_ref()?;
         let admin = self.admin.as_ref()?;
         Some((admin, admin.page_of(head.path.path())?.to_owned()))
     }
@@ -130,8 +132,9 @@ impl Exchange {
         let Judged { head, active, dialect } = judged;
         let stream = Rc::clone(&active.stream);
         let body = Filtered::request(body, Rc::clone(&active));
+        let upstream = self.member.upstream().unwrap_or_else(|| Rc::clone(&self.upstream));
         let sent = tokio::select! {
-            sent = self.upstream.send(head, Either::Left(body)) => sent,
+            sent = upstream.send(head, Either::Left(body)) => sent,
             why = stream.interrupted(), if may_be_interrupted(&stream) => {
                 return whole(self.early(&stream, dialect, why).await);
             }

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
@@ -78,10 +79,12 @@ async fn until_finished<C: Future>(
 /// read.
 ///
 /// # Errors
-/// The client ends, or is silent for [`limits::IDLE`].
+/// The client ends, is silent for [`limits::IDLE`], or dawdles for [`limits::REQUEST_HEAD`].
 pub(super) async fn begins_with_h2(socket: &mut Socket) -> io::Result<bool> {
+    let mut seen = Vec::with_capacity(PREFACE.len());
+    // A program may connect before it has something to ask.
+    seen.push(within(limits::IDLE, socket.read_u8()).await?);
     let looking = async {
-        let mut seen = Vec::with_capacity(PREFACE.len());
         while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
             seen.push(socket.read_u8().await?);
         }
@@ -89,7 +92,11 @@ pub(super) async fn begins_with_h2(socket: &mut Socket) -> io::Result<bool> {
         socket.unread(seen);
         Ok(is_h2)
     };
-    match timeout(limits::IDLE, looking).await {
+    within(limits::REQUEST_HEAD, looking).await
+}
+
+async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(time, work).await {
         Ok(result) => result,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }

@@ -1,11 +1,11 @@
 //! The listening sockets: one per worker on the same address, the kernel deals connections out.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -117,6 +117,8 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
 fn unix(path: &PathBuf, workers: usize) -> io::Result<Vec<Listening>> {
     remove_abandoned(path)?;
     let listener = UnixListener::bind(path)?;
+    // Whatever the umask says: owner and group connect, nobody else.
+    fs::set_permissions(path, Permissions::from_mode(0o660))?;
     listener.set_nonblocking(true)?;
     (0..workers).map(|_| listener.try_clone().map(Listening::Unix)).collect()
 }

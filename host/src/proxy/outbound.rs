@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::header::EXPECT;
 use http::uri::Authority;
 use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
@@ -32,8 +33,11 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
         Protocol::Tcp => {
             let upstream = Rc::clone(&site.upstream);
             drop(site);
-            if let Err(error) = tcp::serve(socket, &upstream, None).await {
-                audit.upstream(&whom, &error);
+            tokio::select! {
+                served = tcp::serve(socket, &upstream, None) => if let Err(error) = served {
+                    audit.upstream(&whom, &error);
+                },
+                () = port.cut_off() => {}
             }
         }
         Protocol::Http => {
@@ -45,7 +49,10 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
                 let exchange = Rc::clone(&exchange);
                 move |request| Rc::clone(&exchange).answer(request)
             };
-            let served = serving::serve(socket, activity, answer, h2, port.asked_to_close()).await;
+            let served = tokio::select! {
+                served = serving::serve(socket, activity, answer, h2, port.asked_to_close()) => served,
+                () = port.cut_off() => return,
+            };
             if let Err(error) = served
                 && !serving::is_ordinary(&error)
             {
@@ -77,6 +84,7 @@ impl Exchange {
     async fn forward(&self, request: Request<Incoming>) -> Result<Response<Incoming>, StatusCode> {
         let (parts, body) = request.into_parts();
         let mut head = request::head(parts).map_err(request::BadRequest::status)?;
+        head.headers.remove(EXPECT);
         let site = self.port.site();
         if let Some(authority) = authority(&site.direction, site.endpoint(None).map(|it| &it.terms)) {
             head.authority = authority;

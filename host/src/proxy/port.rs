@@ -36,13 +36,14 @@ pub(super) struct Shared {
 /// An address that is listened on, whatever generation it serves.
 #[derive(Debug)]
 pub(super) struct Port {
-    sockets: Arc<Sockets>,
+    /// Until it is closed: then nobody accepts, and nobody should find it listening.
+    sockets: RefCell<Option<Arc<Sockets>>>,
     site: RefCell<Rc<Site>>,
     pub(super) roster: Rc<Roster>,
     pub(super) tally: Tally,
     pub(super) shared: Shared,
-    /// Becomes true; each accepted connection has a receiver until it is closed.
-    closing: watch::Sender<bool>,
+    /// How connections are to end; each accepted one has a receiver until it is closed.
+    closing: watch::Sender<Ending>,
 }
 
 impl Port {
@@ -54,7 +55,7 @@ impl Port {
         shared: Shared,
     ) -> Rc<Self> {
         let port = Rc::new(Self {
-            sockets,
+            sockets: Some(sockets).into(),
             site: site.into(),
             roster: Rc::default(),
             tally: Tally::default(),
@@ -67,8 +68,15 @@ impl Port {
         port
     }
 
+    /// Whether this is the port of that listener, and still leads to the same kind of place: connections are not made over
+    /// into what they were not begun as.
     pub(super) fn is_of(&self, listener: &Listener) -> bool {
-        Arc::ptr_eq(&self.sockets, &listener.sockets)
+        self.has(&listener.sockets) && self.site().is_kind_of(listener)
+    }
+
+    /// Whether it accepts on these sockets.
+    pub(super) fn has(&self, sockets: &Arc<Sockets>) -> bool {
+        self.sockets.borrow().as_ref().is_some_and(|own| Arc::ptr_eq(own, sockets))
     }
 
     /// What new connections get.
@@ -85,20 +93,30 @@ impl Port {
 
     /// Accepts no more, and lets what runs finish.
     pub(super) fn close(&self) {
-        self.closing.send_replace(true);
+        self.sockets.take();
+        self.closing.send_replace(Ending::Graceful);
         for member in self.roster.members() {
             member.end(Ending::Graceful);
         }
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        *self.closing.borrow()
+        *self.closing.borrow() != Ending::No
     }
 
     /// Waits until no more is to be begun.
     pub(super) async fn asked_to_close(&self) {
+        self.wait_for(Ending::Graceful).await;
+    }
+
+    /// Waits until connections are to be closed, whatever runs on them.
+    pub(super) async fn cut_off(&self) {
+        self.wait_for(Ending::Cut).await;
+    }
+
+    async fn wait_for(&self, at_least: Ending) {
         // The sender lives as long as this port.
-        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+        let _ = self.closing.subscribe().wait_for(|closing| *closing >= at_least).await;
     }
 
     /// Waits until the last connection is closed.
@@ -116,6 +134,7 @@ impl Port {
 
     /// Closes what is still open.
     pub(super) fn cut(&self) {
+        self.closing.send_replace(Ending::Cut);
         for member in self.roster.members() {
             member.end(Ending::Cut);
         }
@@ -127,7 +146,7 @@ async fn accept(port: Rc<Port>, acceptor: Acceptor) {
     loop {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
-            _ = closing.wait_for(|closing| *closing) => return,
+            _ = closing.wait_for(|closing| *closing != Ending::No) => return,
         };
         let shared = &port.shared;
         match accepted {

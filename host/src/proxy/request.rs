@@ -97,7 +97,11 @@ fn authority(target: Option<&Authority>, headers: &HeaderMap) -> Result<Authorit
         _ => return Err(BadRequest::Authority),
     };
     // User information is deprecated in http (RFC 9110 section 4.2.4) and misleads whoever reads only its beginning.
-    if authority.as_str().contains('@') { Err(BadRequest::Authority) } else { Ok(authority) }
+    let is_misleading = authority.as_str().contains('@');
+    // What follows the host is a port, or whoever reads only to the last colon would find another host.
+    let rest = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    let is_odd = !rest.is_empty() && authority.port_u16().is_none();
+    if is_misleading || is_odd { Err(BadRequest::Authority) } else { Ok(authority) }
 }
 
 #[cfg(test)]
@@ -126,6 +130,8 @@ mod tests {
             ("/", &[("host", "")]),
             ("/", &[("host", "a b")]),
             ("/", &[("host", "user@a.example")]),
+            ("/", &[("host", "a.example:b.example")]),
+            ("/", &[("host", "a.example:99999")]),
             ("/", &[("host", "a.example"), ("host", "a.example")]),
             ("http://a.example/", &[("host", "b.example")]),
             ("http://a.example/", &[("host", "a.example:80")]),

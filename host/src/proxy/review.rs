@@ -92,7 +92,7 @@ fn one(port: &Rc<Port>, site: &Rc<Site>, member: &Rc<Member>, chains: &mut Chain
     match judge(site, member, chains) {
         Ok(endpoint) => {
             let is_same = Rc::ptr_eq(&endpoint.worker, &member.endpoint().worker);
-            member.moves_to(endpoint);
+            member.moves_to(endpoint, Rc::clone(&site.upstream));
             if !is_same {
                 for request in member.active_requests() {
                     spawn_local(again(Rc::clone(port), Rc::clone(member), request));

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::active_request::ActiveRequest;
 use super::site::Endpoint;
+use super::upstream::Upstream;
 use crate::admin::ConnectionReport;
 use crate::audit::Whom;
 use crate::tls;
@@ -47,6 +48,7 @@ pub(super) struct Member {
     /// Until when all that ends has been looked at.
     checked: Cell<UnixTime>,
     endpoint: RefCell<Rc<Endpoint>>,
+    upstream: RefCell<Option<Rc<Upstream>>>,
     ending: watch::Sender<Ending>,
     is_dismissed: Cell<bool>,
 }
@@ -61,6 +63,7 @@ impl Member {
         whom: Whom,
     ) -> Rc<Self> {
         Rc::new(Self {
+            upstream: RefCell::default(),
             connection,
             ends: tls::ends(&chain),
             chain,
@@ -100,8 +103,14 @@ impl Member {
         Rc::clone(&self.endpoint.borrow())
     }
 
-    pub(super) fn moves_to(&self, endpoint: Rc<Endpoint>) {
+    pub(super) fn moves_to(&self, endpoint: Rc<Endpoint>, upstream: Rc<Upstream>) {
         self.endpoint.replace(endpoint);
+        self.upstream.replace(Some(upstream));
+    }
+
+    /// Where its requests go since a reload.
+    pub(super) fn upstream(&self) -> Option<Rc<Upstream>> {
+        self.upstream.borrow().clone()
     }
 
     /// The name that the client asked for in the handshake.

@@ -49,7 +49,7 @@ impl Site {
             name: Arc::clone(&listener.name),
             direction: listener.direction,
             protocol: listener.protocol,
-            upstream: Upstream::new(listener.upstream.clone()),
+            upstream: Upstream::new(listener.upstream.clone(), listener.direction),
             admin_path: listener.admin_path.clone(),
             endpoints,
         }))
@@ -68,6 +68,18 @@ impl Site {
             site.upstream = Rc::clone(&before.upstream);
         }
         Ok(site)
+    }
+
+    /// Whether connections of this site may go on as those of `listener`: begun by the same side, of the same protocol, and,
+    /// towards a server, by the same name and with as much TLS.
+    pub(super) fn is_kind_of(&self, listener: &Listener) -> bool {
+        let server =
+            |it: Option<(&Terms, bool)>| it.map(|(terms, plain)| (terms.server_name().cloned(), plain));
+        let own = self.endpoints.first().map(|it| (&it.terms, it.plaintext));
+        let other = listener.endpoints.first().map(|it| (&it.terms, it.plaintext));
+        self.direction == listener.direction
+            && self.protocol == listener.protocol
+            && (self.direction == Direction::Inbound || server(own) == server(other))
     }
 
     pub(super) fn endpoints(&self) -> &[Rc<Endpoint>] {
@@ -172,7 +184,7 @@ pub(super) mod testing {
             name: "site".into(),
             direction: Direction::Inbound,
             protocol: Protocol::Http,
-            upstream: Upstream::new(upstream),
+            upstream: Upstream::new(upstream, Direction::Inbound),
             admin_path: None,
             endpoints: plans.iter().map(start).collect(),
         }

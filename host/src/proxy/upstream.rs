@@ -37,6 +37,7 @@ pub(super) enum UpstreamError {
     Exchange(hyper::Error),
     Authority,
     Changed,
+    Gone,
 }
 
 impl fmt::Display for UpstreamError {
@@ -48,6 +49,7 @@ impl fmt::Display for UpstreamError {
                 None => error.fmt(formatter),
             },
             Self::Server(error) => error.fmt(formatter),
+            Self::Gone => formatter.write_str("the listener leads there no more"),
             Self::Changed => formatter.write_str("the server went over to HTTP/2 in between"),
             Self::Authority => formatter.write_str("the authority makes no target"),
         }
@@ -67,6 +69,7 @@ impl UpstreamError {
 #[derive(Debug)]
 pub(super) struct Upstream {
     service: config::Upstream,
+    direction: Direction,
     /// Of an outbound listener: on its terms servers are reached.
     port: RefCell<Weak<Port>>,
     idle: RefCell<VecDeque<Idle>>,
@@ -96,9 +99,9 @@ enum Sender {
 }
 
 impl Upstream {
-    pub(super) fn new(service: config::Upstream) -> Rc<Self> {
+    pub(super) fn new(service: config::Upstream, direction: Direction) -> Rc<Self> {
         let (port, idle, shared) = Default::default();
-        Rc::new(Self { service, port, idle, shared })
+        Rc::new(Self { service, direction, port, idle, shared })
     }
 
     pub(super) fn is_to(&self, service: &config::Upstream) -> bool {
@@ -123,11 +126,17 @@ impl Upstream {
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         let socket = connected.map_err(UpstreamError::Connect)?;
-        let port = self.port.borrow().upgrade();
-        match port.filter(|port| port.site().direction != Direction::Inbound) {
-            Some(port) => dial(&port, socket).await.map_err(UpstreamError::Server),
-            None => Ok(Reached { link: Link::Plain(socket), standing: None }),
+        if self.direction == Direction::Inbound {
+            return Ok(Reached { link: Link::Plain(socket), standing: None });
         }
+        // INVARIANT: a server is spoken to on the terms of a port that leads to it, or not at all.
+        let port = self.port.borrow().upgrade().ok_or(UpstreamError::Gone)?;
+        let site = port.site();
+        if site.direction == Direction::Inbound || !site.upstream.is_to(&self.service) {
+            return Err(UpstreamError::Gone);
+        }
+        drop(site);
+        dial(&port, socket).await.map_err(UpstreamError::Server)
     }
 
     /// Sends a request and returns when the response's head is there.

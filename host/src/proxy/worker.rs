@@ -174,7 +174,12 @@ impl Ports {
             known.extend(site.endpoints().iter().cloned());
         }
         let is_kept = |port: &Rc<Port>| renewed.iter().any(|(kept, _)| Rc::ptr_eq(kept, port));
-        self.open.iter().filter(|port| !is_kept(port)).cloned().for_each(retire);
+        // What a listener was is cut soon where the same one is something else now.
+        let is_replaced = |port: &Rc<Port>| opened.iter().any(|(sockets, _, _)| port.has(sockets));
+        for port in self.open.iter().filter(|port| !is_kept(port)) {
+            let patience = if is_replaced(port) { limits::ENDING } else { limits::DRAIN };
+            retire(Rc::clone(port), patience);
+        }
         self.open = renewed.iter().map(|(port, _)| Rc::clone(port)).collect();
         for (port, site) in renewed {
             port.renew(site);
@@ -212,11 +217,11 @@ impl Ports {
     }
 }
 
-/// Ends a listener that the configuration no longer has.
-fn retire(port: Rc<Port>) {
+/// Ends a listener that the configuration no longer has, or not as it was.
+fn retire(port: Rc<Port>, patience: Duration) {
     port.close();
     spawn_local(async move {
-        if timeout(limits::DRAIN, port.closed()).await.is_err() {
+        if timeout(patience, port.closed()).await.is_err() {
             port.cut();
         }
     });

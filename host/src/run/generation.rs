@@ -1,5 +1,6 @@
 //! Listeners, policies and files, read as one.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -129,6 +130,15 @@ impl Loader {
             warn!("`admin` changes at the next start");
         }
         let sockets = self.bind(&document)?;
+        for (outbound, sockets) in document.outbound.iter().zip(&sockets[document.inbound.len()..]) {
+            // A socket of systemd is where it is, whatever its name.
+            if !sockets.address().is_local() {
+                let error = io::Error::other(
+                    "it is no loopback address, and whoever connects here speaks as this node",
+                );
+                return Err(RunError::Bind { address: outbound.address.clone(), error });
+            }
+        }
         self.document = Some(document.clone());
         let mut remaining = sockets.iter().cloned();
         let mut listeners = Vec::new();

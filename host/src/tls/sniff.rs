@@ -45,8 +45,6 @@ fn told_by(seen: &[u8]) -> Option<First> {
     let is_expected = |(index, byte): (usize, &u8)| match index {
         0 => *byte == HANDSHAKE,
         1 => *byte == MAJOR,
-        // TLS 1.0 in a first ClientHello, 1.2 in others.
-        2 => matches!(*byte, 1 | 3),
         5 => *byte == CLIENT_HELLO,
         _ => true,
     };
@@ -82,7 +80,9 @@ mod tests {
             (&[22, 3, 1, 0, 200, 2], Some(First::Plaintext)),
             (&[22, 3, 1, 72, 1], Some(First::Plaintext)),
             (&[22, 3, 1, 0, 0], Some(First::Plaintext)),
-            (&[22, 3, 2], Some(First::Plaintext)),
+            // The minor version says nothing (RFC 8446 section 5.1).
+            (&[22, 3, 2], None),
+            (&[22, 3, 4, 0, 200, 1], Some(First::Tls)),
             (&[22, 2], Some(First::Plaintext)),
             (b"G", Some(First::Plaintext)),
         ] {

@@ -81,11 +81,8 @@ fn peers_that_do_not_read_stop_nobody_else() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
         let address = Address::Tcp(service().await.to_string());
-        let upstream = Upstream::new(config::Upstream {
-            address,
-            protocol: UpstreamProtocol::H2c,
-            proxy_protocol: false,
-        });
+        let service = config::Upstream { address, protocol: UpstreamProtocol::H2c, proxy_protocol: false };
+        let upstream = Upstream::new(service, Direction::Inbound);
         let mut unread = Vec::new();
         for _ in 0..30 {
             let mut slow = peer(&upstream).await;
