@@ -256,7 +256,7 @@ fn a_port_that_becomes_inbound_takes_no_open_connection_with_it() {
         json!({"address": address, "upstream": {"address": service.address.to_string()},
         "endpoints": [{"endpoint": "peer", "policy": "outbound.json"}]})
     };
-    let mut first = outbound.clone();
+    let mut first = outbound;
     first["inbound"] = json!([inbound("127.0.0.1:0")]);
     fs::write(&nodes.config, first.to_string()).expect("the configuration");
     let host = Start::config(&nodes.config).start();
