@@ -15,7 +15,8 @@ timed = @start=$$SECONDS; $(2); echo "== $(1): $$((SECONDS - start)) s"
 
 # Filters as other people write them, for the suites.
 FOREIGN     := $(addprefix -p filter-,$(notdir $(wildcard tests/filters/*)))
-FOREIGN_FOR := --profile wasm --target wasm32-wasip1
+FOREIGN_TARGET := wasm32-wasip1
+FOREIGN_FOR := --profile wasm --target $(FOREIGN_TARGET)
 
 .PHONY: help build wasm filters pki envoy clients demo test envoy-test bench check fmt clippy deny audit clean tools
 
@@ -78,11 +79,13 @@ audit: target/tools/bin/cargo-deny ## known vulnerabilities; needs the advisory 
 clean: ## remove target/
 	@rm -rf target
 
-# rustup installs what rust-toolchain.toml names on first use.
+# rust-toolchain.toml names the toolchain, its targets and components. rustup installs them by itself on first use only where
+# RUSTUP_AUTO_INSTALL is not 0 and nothing of that toolchain is there yet.
 tools:
-	@for tool in cargo cc python3 openssl curl; do command -v $$tool > /dev/null || { \
+	@for tool in cargo rustup cc python3 openssl curl; do command -v $$tool > /dev/null || { \
 	  echo "missing: $$tool"; echo "install with: apt-get install build-essential python3 python3-venv openssl curl, and rustup for cargo"; exit 1; }; done
-	@rustup show active-toolchain > /dev/null
+	@for target in $(WASM_TARGET) $(FOREIGN_TARGET); do rustup target list --installed 2> /dev/null | grep -qx $$target || { \
+	  echo "installing what rust-toolchain.toml names"; rustup target add $$target || rustup toolchain install; }; done
 
 target/tools/bin/cargo-deny:
 	@echo "installing cargo-deny $(CARGO_DENY) into target/tools"
