@@ -27,7 +27,8 @@ build: wasm ## the release binary, target/release/peergate
 	@cargo build --release --locked -p peergate
 
 wasm: tools ## the filter, target/filter.wasm
-	@cargo build --locked -p peergate-plugin --target $(WASM_TARGET) --profile wasm
+	@flags=$$(python3 filter/plugin/remap-paths.py $(WASM_TARGET)); \
+	  CARGO_ENCODED_RUSTFLAGS=$$flags cargo build --locked -p peergate-plugin --target $(WASM_TARGET) --profile wasm
 	@cmp -s target/$(WASM_TARGET)/wasm/filter.wasm $(FILTER) || cp target/$(WASM_TARGET)/wasm/filter.wasm $(FILTER)
 	@size=$$(stat -c %s $(FILTER)); echo "$(FILTER): $$size bytes"; \
 	  [ $$size -le $(FILTER_MAX) ] || { echo "larger than $(FILTER_MAX) bytes"; exit 1; }
