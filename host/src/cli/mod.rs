@@ -8,6 +8,7 @@ mod explain;
 mod import;
 mod pki;
 mod precompile;
+mod probe;
 mod render;
 mod run;
 mod schema;
@@ -31,6 +32,10 @@ pub(crate) struct Cli {
 enum Command {
     /// Serve: terminate TLS, let the filter decide, forward what it admits
     Run(run::Run),
+    /// Ask a running host for one of its admin pages, for probes of containers that hold no other program
+    ///
+    /// Exits with 0 if the page says 200, 1 if it says anything else, 2 if there is no answer within 4 s.
+    Probe(probe::Probe),
     /// Show real clients being admitted and refused
     Demo(demo::Demo),
     /// Check a policy and the files it names
@@ -61,6 +66,7 @@ impl Cli {
     pub(crate) fn execute(self) -> ExitCode {
         match self.command {
             Command::Run(command) => command.execute(),
+            Command::Probe(command) => command.execute(),
             Command::Demo(command) => command.execute(),
             Command::Check(command) => command.execute(),
             Command::Explain(command) => command.execute(),

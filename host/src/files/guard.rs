@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
 use super::links::{self, Step};
 use super::trail;
 
@@ -138,16 +140,22 @@ fn check_directories(path: &Path) -> io::Result<Result<(), FileError>> {
 }
 
 /// Whether somebody else can put another file in the place of `entry`. In a sticky directory (`/tmp`, a secret's
-/// mount in Kubernetes) only the owner of an entry and of the directory can: that must be root or us.
+/// mount in Kubernetes) only the owner of an entry and of the directory can: that must be root or us. Through a
+/// read-only mount nobody can: the kubelet makes the directory of a ConfigMap with mode 0777 (`pkg/volume/emptydir`) and
+/// mounts it read-only into containers.
 fn replaceable(entry: &Path, directory: &Path) -> io::Result<bool> {
     let around = directory.metadata()?;
-    if around.mode() & OTHERS_WRITE == 0 {
+    if around.mode() & OTHERS_WRITE == 0 || is_mounted_read_only(directory)? {
         return Ok(false);
     }
     let ours = rustix::process::geteuid().as_raw();
     let trusted = |owner: u32| owner == 0 || owner == ours;
     let sticky = around.mode() & STICKY != 0;
     Ok(!(sticky && trusted(around.uid()) && trusted(entry.symlink_metadata()?.uid())))
+}
+
+fn is_mounted_read_only(directory: &Path) -> io::Result<bool> {
+    Ok(statvfs(directory)?.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 const OTHERS_READ: u32 = 0o004;
