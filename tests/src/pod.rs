@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -133,9 +134,9 @@ impl Pod {
     pub fn can_mount() -> bool {
         let can = run(unshare().arg("true"), b"").code == Some(0);
         if !can {
-            eprintln!(
-                "not as in a container: this user may not mount, so volumes are writable, and owned by the host's user"
-            );
+            // Not captured, unlike what the macros print.
+            let note = "not as in a container: this user may not mount, so volumes are writable";
+            writeln!(io::stderr(), "{note}").expect("standard error");
         }
         can
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,7 +54,8 @@ fn kustomize_merges_the_overlays_to_the_same() {
     let version = Command::new("kubectl").args(["version", "--client"]).output();
     let version = version.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default();
     if !version.contains("Kustomize Version: v5.") {
-        eprintln!("not compared: no kubectl with kustomize 5 here, and no package registry has kustomize");
+        let note = "overlays not compared with kustomize: there is no kubectl with kustomize 5, and no registry has one";
+        writeln!(io::stderr(), "{note}").expect("standard error");
         return;
     }
     for name in OVERLAYS {
