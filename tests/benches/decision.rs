@@ -43,6 +43,38 @@ fn main() {
         let (new, known) = filter(&document, &certificates);
         println!("{rules:>7}  {native:>12.2}  {naive:>12.2}  {new:>12.2}  {known:>12.2}");
     }
+    println!("\nthe same for requests; `granted` takes over what another VM decided about the connection");
+    println!("{:>7}  {:>12}  {:>12}  {:>12}", "rules", "new", "granted", "known");
+    for rules in [10, 1_000] {
+        let [new, granted, known] = requests(&policy(rules), &certificates);
+        println!("{rules:>7}  {new:>12.2}  {granted:>12.2}  {known:>12.2}");
+    }
+}
+
+/// With VMs that know no peer, on connections that nobody judged and on those that another VM did; then with one that knows all.
+fn requests(document: &str, certificates: &[Vec<u8>]) -> [f64; 3] {
+    let filter = Filter::embedded().expect("the embedded filter");
+    let configuration = format!(r#"{{"endpoint":"peer","policy":{document}}}"#);
+    let start = || Rc::new(Worker::start(&filter, &configuration).expect("a VM"));
+    let all = || certificates.iter().map(|der| connection(der)).collect::<Vec<_>>();
+    let (undecided, decided) = (all(), all());
+    judge(&start(), &decided);
+    let [mut new, mut granted] = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        let (one, other) = (start(), start());
+        new.push(per_peer(PEERS, || ask(&one, &undecided)));
+        granted.push(per_peer(PEERS, || ask(&other, &decided)));
+    }
+    let knows = start();
+    [middle(new), middle(granted), median(|| ask(&knows, &decided))]
+}
+
+fn ask(worker: &Rc<Worker>, connections: &[Rc<Connection>]) {
+    let head = [(":authority", "localhost"), (":path", "/"), (":method", "GET"), (":scheme", "https")];
+    let head = head.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).to_vec();
+    for connection in connections {
+        black_box(worker.open_stream(connection).request_headers(head.clone(), true));
+    }
 }
 
 fn certificate(index: usize) -> Vec<u8> {

@@ -36,7 +36,7 @@ impl Frame {
     /// No more streams.
     pub const GOAWAY: u8 = 7;
 
-    /// The status of a response's head: 200 from the static table, or 403 spelt out (RFC 7541, Huffman).
+    /// The status of a response's head: 200 from the static table, or 403 spelt out (RFC 7541, by Huffman's code or plainly).
     ///
     /// # Panics
     /// It is another one.
@@ -44,7 +44,7 @@ impl Frame {
         assert_eq!(self.kind, Self::HEADERS, "{self:?}");
         match self.payload.as_slice() {
             [0x88, ..] => 200,
-            [0x48, 0x83, 0x68, 0x0c, 0xff, ..] => 403,
+            [0x48, 0x83, 0x68, 0x0c, 0xff, ..] | [0x48, 3, b'4', b'0', b'3', ..] => 403,
             _ => panic!("no status known here: {self:?}"),
         }
     }

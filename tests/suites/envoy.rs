@@ -270,6 +270,44 @@ fn a_denied_tcp_client_never_touches_the_upstream() {
 }
 
 #[test]
+fn the_time_of_decisions_is_a_histogram() {
+    if skipped("the time of decisions") {
+        return;
+    }
+    for release in [CURRENT, OLD] {
+        let pki = Pki::new();
+        let gate = listener(release, "gate", &pki, Protocol::Http, peer_endpoint(&vespa_example()));
+        let mut bootstrap = Bootstrap { filter: filter(), listeners: vec![gate] }.to_json();
+        // Histograms show what was recorded before the last flush.
+        bootstrap["stats_flush_interval"] = json!("0.1s");
+        let config = pki.file("histogram.json");
+        fs::write(&config, bootstrap.to_string()).expect("the bootstrap");
+        let envoy =
+            Envoy::start_file(&binary(release), &config, pki.directory(), &root()).expect("Envoy starts");
+        let peer = pki.authority().issue(&node()).expect("a certificate");
+        let address = envoy.listener("gate").expect("the listener");
+        let mut client = Client::connect(address, pki.ca(), Some(&peer)).expect("a connection");
+        // The first of sixteen is timed.
+        for _ in 0..17 {
+            assert_eq!(client.get("/").expect("an answer").status(), 200);
+        }
+        let value = |line: &str| {
+            let page = envoy.admin_body("/stats/prometheus").expect("the statistics");
+            let value = page.lines().find_map(|it| it.strip_prefix(line)).map(str::trim);
+            value.map_or(0.0, |value| value.parse::<f64>().expect("a number"))
+        };
+        let family = "peergate_decision_duration_ns";
+        wait::until("two decisions are timed", || {
+            value(&format!("{family}_count{{outcome=\"allow\"}}")) == 2.0
+        });
+        assert!(value(&format!("{family}_sum{{outcome=\"allow\"}}")) > 0.0, "{release}");
+        assert_eq!(value(&format!("{family}_bucket{{outcome=\"allow\",le=\"+Inf\"}}")), 2.0, "{release}");
+        let stats = envoy.admin_body("/stats?filter=peergate_decision_duration").expect("the statistics");
+        assert!(stats.starts_with("wasmcustom.peergate_decision_duration_ns.outcome.allow: P0("), "{stats}");
+    }
+}
+
+#[test]
 fn envoy_refuses_to_start_with_a_bad_policy() {
     if skipped("Envoy refuses to start with a bad policy") {
         return;

@@ -24,7 +24,9 @@ use peergate_tests::{
     commands::{Finished, run, spawn},
     data_plane::hex,
     envoy::{binary, skipped},
-    filter, root,
+    filter,
+    http1::Message,
+    root,
     upstream::{GREETING, Upstream},
     wait,
 };
@@ -376,15 +378,19 @@ fn native_filters_use_the_decision_of_the_connection() {
                 assert_eq!(got, status, "{file} in {release}, {peer} {method}: {error}\n{log}");
             }
         }
-        assert_eq!(
-            example.get("localhost", Some("node"), &["--http1.1", "--header", "x_peergate_policy: admin"]).0,
-            400
-        );
+        assert_eq!(example.get("localhost", Some("node"), &["--header", "x_peergate_policy: admin"]).0, 200);
         let requests = example.upstream.requests();
-        assert_eq!(requests.len(), 6, "{file} in {release}");
-        assert!(requests.iter().all(|request| request.header("x-peergate-policy").is_none()));
-        let decisions = example.decisions(6);
+        assert_eq!(requests.len(), 7, "{file} in {release}");
+        assert!(requests.iter().all(|request| request.header("x_peergate_policy").is_none()));
+        let told = |request: &Message| request.header("x-peergate-policy").map(<[u8]>::to_vec);
+        assert_eq!(told(&requests[0]).as_deref(), Some(&b"cluster"[..]), "{file} in {release}");
+        assert_eq!(told(&requests[2]).as_deref(), Some(&b"monitoring"[..]), "{file} in {release}");
+        let decisions = example.decisions(9);
         assert_eq!(decisions[0]["matched"], serde_json::json!(["cluster"]), "{file} in {release}");
+        // Two certificates, each read once.
+        let stats = example.envoy.admin_body("/stats/prometheus").expect("the statistics");
+        let line = r#"peergate_connection_grants{outcome="taken_over"} 2"#;
+        assert!(stats.contains(line), "{file} in {release}: {stats}");
     });
 }
 
@@ -450,7 +456,8 @@ fn every_file_is_safe() {
         });
         machines.sort();
         machines.dedup();
-        assert!(contexts > 0 && machines.len() == contexts, "{file}: a VM for each TLS context");
+        let layers = if file.starts_with("http-decided-at-l4") { 2 } else { 1 };
+        assert!(contexts > 0 && machines.len() == contexts * layers, "{file}: a VM for each TLS context");
     }
 }
 

@@ -72,6 +72,11 @@ fn decisions_handshakes_and_connections_are_counted() {
     };
     // The peer itself and its request; the stranger.
     assert_eq!((decided("allow"), decided("deny")), (2.0, 1.0));
+    // The first decision of a VM is timed.
+    let duration = |part: &str| gate.metric(&format!("peergate_decision_duration_ns{part}"));
+    let count = duration("_count{outcome=\"allow\"}");
+    assert!(count >= 1.0 && duration("_sum{outcome=\"allow\"}") > 0.0);
+    assert_eq!(duration("_bucket{outcome=\"allow\",le=\"+Inf\"}"), count);
     assert_eq!(gate.metric(&format!("peergate_connections_accepted_total{{listener=\"{name}\"}}")), 3.0);
     // What was counted under an old policy stays counted.
     gate.host.reload();

@@ -151,6 +151,16 @@ extern "C" fn proxy_on_upstream_data(id: u32, _size: usize, _end_of_stream: u32)
     with(id, Peer::on_data)
 }
 
+/// The proxy calls its own access logs after those of its filters.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_log(id: u32) {
+    CONTEXTS.with_borrow_mut(|contexts| {
+        if let Some(Context::Peer(peer)) = contexts.find(id) {
+            peer.on_log();
+        }
+    });
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_done(_id: u32) -> u32 {
     ACCEPTED

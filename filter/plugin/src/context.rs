@@ -79,14 +79,16 @@ fn announce(configuration: &Configuration) {
 /// A request (HTTP filter) or a connection (network filter).
 pub(crate) struct Peer {
     gate: Rc<Gate>,
-    /// Of a connection; requests are judged once each.
+    /// Of a connection.
     verdict: Option<Rc<Verdict>>,
+    /// Of a request, which is judged once.
+    answer: Option<Rc<Verdict>>,
     closed: bool,
 }
 
 impl Peer {
     pub(crate) fn new(gate: Rc<Gate>) -> Self {
-        Self { gate, verdict: None, closed: false }
+        Self { gate, verdict: None, answer: None, closed: false }
     }
 
     pub(crate) fn on_request_headers(&mut self) -> Action {
@@ -98,11 +100,19 @@ impl Peer {
         headers::strip(Map::RequestTrailers).map_or_else(|HostCallError| refuse(), |_| Action::Continue)
     }
 
-    fn admit(&self) -> Result<Action, HostCallError> {
+    /// Before the proxy writes its access log.
+    pub(crate) fn on_log(&self) {
+        if let Some(verdict) = &self.answer {
+            self.gate.repeat(verdict);
+        }
+    }
+
+    fn admit(&mut self) -> Result<Action, HostCallError> {
         let head = Head::new(headers::strip(Map::RequestHeaders)?);
         let authority = self.authority()?;
         let service = authority.as_deref().map_or(Service::Named, |it| self.gate.configuration().service(it));
         let verdict = self.gate.judge_request(&head, service);
+        self.answer = Some(verdict.clone());
         if let Decision::Deny(denial) = verdict.decision() {
             Reply::denial(denial.reason()).send(denial.reason().as_str())?;
             return Ok(Action::Pause);

@@ -78,6 +78,7 @@ unsafe extern "C" {
     fn proxy_close_stream(stream: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+    fn proxy_record_metric(id: u32, value: u64) -> u32;
 }
 
 /// Writes one line to the proxy's log. A log that fails changes no decision.
@@ -88,12 +89,22 @@ pub(crate) fn log(level: Level, message: &str) {
 
 /// `proxy_metric_type_t`.
 const COUNTER: u32 = 0;
+const HISTOGRAM: u32 = 2;
 
 /// The counter of that name, made if it is not there yet.
 pub(crate) fn define_counter(name: &str) -> Result<u32, HostCallError> {
+    define_metric(COUNTER, name)
+}
+
+/// The histogram of that name, made if it is not there yet.
+pub(crate) fn define_histogram(name: &str) -> Result<u32, HostCallError> {
+    define_metric(HISTOGRAM, name)
+}
+
+fn define_metric(kind: u32, name: &str) -> Result<u32, HostCallError> {
     let mut id = 0;
     // SAFETY: the proxy reads `name` and writes one u32.
-    done(unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut id) })?;
+    done(unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) })?;
     Ok(id)
 }
 
@@ -103,14 +114,29 @@ pub(crate) fn increment(id: u32) {
     let _ = unsafe { proxy_increment_metric(id, 1) };
 }
 
-/// The wall clock.
-pub(crate) fn now() -> Result<UnixTime, HostCallError> {
+/// Records a value into a histogram. One that fails changes no decision.
+pub(crate) fn record(id: u32, value: u64) {
+    // SAFETY: no memory is involved.
+    let _ = unsafe { proxy_record_metric(id, value) };
+}
+
+/// The wall clock, in nanoseconds since 1970.
+pub(crate) fn clock() -> Result<u64, HostCallError> {
     let mut nanoseconds = 0;
     // SAFETY: the proxy writes one u64.
-    let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
-    let seconds = i64::try_from(nanoseconds / SECOND).map_err(|_| HostCallError)?;
-    let rest = u32::try_from(nanoseconds % SECOND).map_err(|_| HostCallError)?;
-    if status == OK { Ok(UnixTime::new(seconds, rest)) } else { Err(HostCallError) }
+    done(unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) })?;
+    Ok(nanoseconds)
+}
+
+/// What the clock said.
+pub(crate) fn instant(nanoseconds: u64) -> UnixTime {
+    let rest = u32::try_from(nanoseconds % SECOND).unwrap_or_default();
+    UnixTime::new((nanoseconds / SECOND).cast_signed(), rest)
+}
+
+/// The wall clock.
+pub(crate) fn now() -> Result<UnixTime, HostCallError> {
+    clock().map(instant)
 }
 
 /// A property; `None` where the proxy does not have it.
@@ -122,7 +148,7 @@ pub(crate) fn property(path: &[&str]) -> Result<Option<Vec<u8>>, HostCallError> 
 
 /// Stores a property for access logs and native filters (filter state `wasm.<key>` in Envoy). A proxy that cannot store
 /// it changes no decision.
-pub(crate) fn set_property(key: &str, value: &str) {
+pub(crate) fn set_property(key: &str, value: &[u8]) {
     // SAFETY: the proxy only reads both.
     let _ = unsafe { proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
 }

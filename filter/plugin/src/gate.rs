@@ -1,6 +1,6 @@
 //! The gate: evidence from the proxy, decision from the engine. HTTP and L4 contexts share it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use peergate_policy::{
@@ -10,14 +10,13 @@ use peergate_policy::{
 
 use crate::cache::Cache;
 use crate::envoy::{self, Level};
+use crate::filter_state;
 use crate::head::Head;
 use crate::log::RefusalLog;
 use crate::metrics::{self, Counters};
 use crate::peer;
+use crate::timing::Timing;
 use crate::verdict::{self, Verdict};
-
-/// Filter state under which proxies find the decision: `wasm.peergate.decision` in Envoy.
-const DECISION: &str = "peergate.decision";
 
 /// One configuration and what was decided under it.
 pub(crate) struct Gate {
@@ -27,8 +26,18 @@ pub(crate) struct Gate {
     cache: RefCell<Cache>,
     refusals: RefCell<RefusalLog>,
     counters: RefCell<Counters>,
+    timing: RefCell<Timing>,
     /// Counters of the deprecated names that were used so far.
     deprecated: RefCell<Vec<(String, Option<u32>)>>,
+    /// Whether a network filter decides about the connections of requests.
+    connections: Cell<bool>,
+}
+
+/// What is decided about.
+#[derive(Clone, Copy)]
+enum Layer {
+    Connection,
+    Request,
 }
 
 impl Gate {
@@ -39,7 +48,9 @@ impl Gate {
             cache: RefCell::default(),
             refusals: RefCell::default(),
             counters: RefCell::default(),
+            timing: RefCell::default(),
             deprecated: RefCell::default(),
+            connections: Cell::new(false),
         }
     }
 
@@ -54,46 +65,62 @@ impl Gate {
 
     /// Decides about the peer of the current connection, tells the proxy, and logs a refusal.
     pub(crate) fn judge_connection(&self) -> Rc<Verdict> {
-        let now = envoy::now().ok();
+        let started = envoy::clock().ok();
+        let now = started.map(envoy::instant);
+        self.connections.set(true);
         let verdict = match self.configuration.endpoint() {
-            Endpoint::Peer => self.peer(now),
+            Endpoint::Peer => self.peer(now, Layer::Connection),
             Endpoint::Mtls | Endpoint::Token => Err(DenyReason::NoRequest),
         };
-        self.tell(now, verdict, Service::Named)
+        let verdict = self.tell(started, verdict, Service::Named);
+        filter_state::leave_grant(verdict.sealed(&self.configuration));
+        verdict
+    }
+
+    /// Says once more what was decided about a request, when its end is logged. Behind a network filter Envoy keeps one
+    /// filter state for all requests of a connection, and another request may have written there since.
+    pub(crate) fn repeat(&self, verdict: &Verdict) {
+        if self.connections.get() && !filter_state::has(verdict) {
+            filter_state::leave(verdict, self.configuration.endpoint());
+        }
     }
 
     /// As [`Gate::judge_connection`], about a request for `service`.
     pub(crate) fn judge_request(&self, head: &Head, service: Service<'_>) -> Rc<Verdict> {
-        let now = envoy::now().ok();
+        let started = envoy::clock().ok();
+        let now = started.map(envoy::instant);
         let verdict = match (self.configuration.endpoint(), self.configuration.policy().data_plane()) {
-            (Endpoint::Peer, _) => self.peer(now).map(|verdict| self.capable(verdict, head, now)),
+            (Endpoint::Peer, _) => {
+                self.peer(now, Layer::Request).map(|verdict| self.capable(verdict, head, now))
+            }
             (Endpoint::Mtls, Some(data_plane)) => self.certificate_holder(data_plane, head, now),
             (Endpoint::Token, Some(data_plane)) => token_holder(data_plane, head, now),
             // The configuration is refused then, so this is never reached; it is no reason to admit.
             (Endpoint::Mtls | Endpoint::Token, None) => Err(DenyReason::NoRequest),
         };
-        self.tell(now, verdict, service)
+        self.tell(started, verdict, service)
     }
 
     fn tell(
         &self,
-        now: Option<UnixTime>,
+        started: Option<u64>,
         verdict: Result<Rc<Verdict>, DenyReason>,
         service: Service<'_>,
     ) -> Rc<Verdict> {
         let mut verdict = verdict.unwrap_or_else(|reason| Rc::new(Verdict::decided(Decision::deny(reason))));
+        self.timing.borrow_mut().note(started, verdict::outcome(verdict.decision()));
         if let Service::Deprecated(name) = service {
             self.count_deprecated(name);
             verdict = Rc::new(verdict.for_deprecated(name));
         }
-        envoy::set_property(DECISION, verdict.summary());
+        filter_state::leave(&verdict, self.configuration.endpoint());
         verdict.count(&self.counters, self.configuration.policy());
         let refused = match verdict.decision() {
             Decision::Allow(grant) => grant.would_deny().is_some(),
             Decision::Deny(_) => true,
         };
         if refused {
-            self.refusals.borrow_mut().write(now, || verdict.summary().to_owned());
+            self.refusals.borrow_mut().write(started.map(envoy::instant), || verdict.summary().to_owned());
         }
         verdict
     }
@@ -113,9 +140,9 @@ impl Gate {
         metrics::count(counter.as_slice());
     }
 
-    fn peer(&self, now: Option<UnixTime>) -> Result<Rc<Verdict>, DenyReason> {
+    fn peer(&self, now: Option<UnixTime>, layer: Layer) -> Result<Rc<Verdict>, DenyReason> {
         // Chain trust changes while the certificate stays the same: asked each time, never cached.
-        match peer::check_chain().and_then(|()| self.holder(now)) {
+        match peer::check_chain().and_then(|()| self.holder(now, layer)) {
             Err(DenyReason::NoCertificate)
                 if self.configuration.insecure_mixed_mode() && peer::is_plaintext() =>
             {
@@ -126,11 +153,11 @@ impl Gate {
     }
 
     /// The certificate of the current connection and what `authorized-peers` say to it, if it is valid now.
-    fn holder(&self, now: Option<UnixTime>) -> Result<(Digest, Rc<Verdict>), DenyReason> {
+    fn holder(&self, now: Option<UnixTime>, layer: Layer) -> Result<(Digest, Rc<Verdict>), DenyReason> {
+        let now = now.ok_or(DenyReason::ClockFailed)?;
         let stated = peer::digest();
-        let cached =
-            stated.and_then(|digest| self.cache.borrow_mut().find(&digest).map(|verdict| (digest, verdict)));
-        let (digest, verdict) = match cached {
+        let known = stated.and_then(|digest| self.known(digest, now, layer).map(|verdict| (digest, verdict)));
+        let (digest, verdict) = match known {
             Some(known) => known,
             None => {
                 let certificate = self.examined(stated)?;
@@ -139,10 +166,35 @@ impl Gate {
                 (certificate.digest, verdict)
             }
         };
-        match verdict.lapsed(now.ok_or(DenyReason::ClockFailed)?) {
+        match verdict.lapsed(now) {
             Some(reason) => Err(reason),
             None => Ok((digest, verdict)),
         }
+    }
+
+    /// What was decided about this certificate before: by this gate, or for a request by the network filter in front.
+    fn known(&self, leaf: Digest, now: UnixTime, layer: Layer) -> Option<Rc<Verdict>> {
+        let cached = self.cache.borrow_mut().find(&leaf);
+        match layer {
+            Layer::Request if cached.is_none() => self.taken_over(leaf, now),
+            Layer::Request | Layer::Connection => cached,
+        }
+    }
+
+    /// The grant that the network filter left for the requests of this connection, where it is one of this very
+    /// configuration for this very certificate. Anything else is judged again.
+    fn taken_over(&self, leaf: Digest, now: UnixTime) -> Option<Rc<Verdict>> {
+        let sealed = filter_state::grant()?;
+        self.connections.set(true);
+        if sealed.is_empty() {
+            return None;
+        }
+        let opened = self.configuration.open(&sealed, &leaf, now);
+        self.counters.borrow_mut().count_handover(opened.as_ref().map(|_| ()).map_err(|error| *error));
+        let (grant, validity) = opened.ok()?;
+        let verdict = Rc::new(Verdict::taken_over(self.configuration.policy(), grant, leaf, validity));
+        self.cache.borrow_mut().insert(leaf, verdict.clone());
+        Some(verdict)
     }
 
     /// The peer's second gate.
@@ -188,7 +240,7 @@ impl Gate {
         if !self.pins() {
             peer::check_chain()?;
         }
-        let (leaf, _) = self.holder(now)?;
+        let (leaf, _) = self.holder(now, Layer::Request)?;
         Ok(Rc::new(Verdict::decided(data_plane.judge_certificate(&leaf, head.request()))))
     }
 }

@@ -26,11 +26,11 @@ fn is_identity(name: &[u8]) -> bool {
     folded.starts_with(PREFIX) || folded == XFCC.as_bytes()
 }
 
-/// The headers the policy's `upstream-headers` asks for.
+/// The headers the policy's `upstream-headers` asks for. Those that name the peer need its certificate.
 pub(crate) fn about(
     asked: &UpstreamHeaders,
     grant: &Grant,
-    certificate: &Certificate,
+    certificate: Option<&Certificate>,
 ) -> Vec<(&'static str, String)> {
     let mut headers = Vec::new();
     if asked.policy {
@@ -39,10 +39,10 @@ pub(crate) fn about(
     if asked.capabilities {
         headers.push(("x-peergate-capabilities", list(grant.capabilities().names().map(str::to_owned))));
     }
-    if asked.subject {
+    if let Some(certificate) = certificate.filter(|_| asked.subject) {
         headers.push(("x-peergate-subject", subject(certificate)));
     }
-    if asked.xfcc {
+    if let Some(certificate) = certificate.filter(|_| asked.xfcc) {
         headers.push((XFCC, xfcc(certificate)));
     }
     headers

@@ -1,12 +1,13 @@
 //! Counters. Of decisions, by outcome, reason and the first rule that matched:
 //! `peergate_decisions.outcome.deny.reason.no_rule_matched`, `peergate_decisions.outcome.allow.rule.monitoring`. Of rules in mode
 //! `log_only` that matched: `peergate_shadow_matched.rule.monitoring`. Of requests for deprecated names:
-//! `peergate_deprecated_names.name.old_example`.
+//! `peergate_deprecated_names.name.old_example`. Of grants of connections that requests met:
+//! `peergate_connection_grants.outcome.taken_over`, `peergate_connection_grants.outcome.judged_again.reason.other_policy`.
 //!
 //! Envoy shows them as `wasmcustom.<name>` in `/stats`. Outcomes are `allow`, `deny` and `would_deny`; reasons are a fixed list,
 //! rules and names are the configuration's: a client cannot make new series.
 
-use peergate_policy::{Decision, DenyReason, Policy};
+use peergate_policy::{Decision, DenyReason, Policy, SealError};
 
 use crate::envoy;
 
@@ -35,6 +36,9 @@ enum Kind {
     Deny(DenyReason),
     WouldDeny(DenyReason),
     Shadow,
+    /// The grant of a connection, met by a request.
+    TakenOver,
+    JudgedAgain(SealError),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -62,18 +66,27 @@ impl Counters {
         ids
     }
 
+    /// Counts the grant of a connection that a request met.
+    pub(crate) fn count_handover(&mut self, taken_over: Result<(), SealError>) {
+        let kind = taken_over.map_or_else(Kind::JudgedAgain, |()| Kind::TakenOver);
+        count(self.id(Series { kind, rule: None }, None).as_slice());
+    }
+
     fn add(&mut self, policy: &Policy, kind: Kind, rule: Option<&str>, ids: &mut Vec<u32>) {
         let series = Series { kind, rule: rule.map(|rule| RuleLabel::of(policy, rule)) };
-        let known = self.defined.iter().find(|(defined, _)| *defined == series).map(|(_, id)| *id);
-        let id = known.or_else(|| {
-            let id = envoy::define_counter(&series.name(rule)).ok()?;
-            self.defined.push((series, id));
-            Some(id)
-        });
         // Several rules may count as `other`, and still are one decision.
-        if let Some(id) = id.filter(|id| !ids.contains(id)) {
+        if let Some(id) = self.id(series, rule).filter(|id| !ids.contains(id)) {
             ids.push(id);
         }
+    }
+
+    fn id(&mut self, series: Series, rule: Option<&str>) -> Option<u32> {
+        if let Some((_, id)) = self.defined.iter().find(|(defined, _)| *defined == series) {
+            return Some(*id);
+        }
+        let id = envoy::define_counter(&series.name(rule)).ok()?;
+        self.defined.push((series, id));
+        Some(id)
     }
 }
 
@@ -102,15 +115,20 @@ impl RuleLabel {
 
 impl Series {
     fn name(self, rule: Option<&str>) -> String {
-        let (mut name, reason) = match self.kind {
-            Kind::Allow => ("peergate_decisions.outcome.allow".to_owned(), None),
-            Kind::Deny(reason) => ("peergate_decisions.outcome.deny".to_owned(), Some(reason)),
-            Kind::WouldDeny(reason) => ("peergate_decisions.outcome.would_deny".to_owned(), Some(reason)),
-            Kind::Shadow => ("peergate_shadow_matched".to_owned(), None),
+        let (family, reason) = match self.kind {
+            Kind::Allow => ("peergate_decisions.outcome.allow", None),
+            Kind::Deny(reason) => ("peergate_decisions.outcome.deny", Some(reason.as_str())),
+            Kind::WouldDeny(reason) => ("peergate_decisions.outcome.would_deny", Some(reason.as_str())),
+            Kind::Shadow => ("peergate_shadow_matched", None),
+            Kind::TakenOver => ("peergate_connection_grants.outcome.taken_over", None),
+            Kind::JudgedAgain(error) => {
+                ("peergate_connection_grants.outcome.judged_again", Some(error.as_str()))
+            }
         };
+        let mut name = family.to_owned();
         if let Some(reason) = reason {
             name += ".reason.";
-            name += &reason.as_str().replace('-', "_");
+            name += &reason.replace('-', "_");
         }
         if let Some(rule) = rule {
             name += ".rule.";

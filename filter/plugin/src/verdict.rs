@@ -1,11 +1,12 @@
 //! A decision with everything that is said about it, made once per certificate.
 
+use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
 use peergate_policy::{
-    CapabilitySet, Certificate, ClientGrant, Decision, DenyReason, Policy, RuleReport, TokenUse, UnixTime,
-    Validity,
+    CapabilitySet, Certificate, ClientGrant, Configuration, Decision, DenyReason, Digest, Grant, Policy,
+    RuleReport, TokenUse, UnixTime, Validity,
 };
 
 use crate::metrics::{self, Counters};
@@ -13,6 +14,8 @@ use crate::{envoy, headers};
 
 /// Most rules, and most values of a certificate, that one explanation lists.
 pub(crate) const LISTED: usize = 4;
+/// What a sealed grant of a few rules takes.
+const SEALED_BYTES: usize = 128;
 /// Longest value of a certificate in an explanation, in characters.
 const VALUE_CHARACTERS: usize = 128;
 
@@ -21,10 +24,14 @@ pub(crate) struct Verdict {
     decision: Decision,
     /// `None` where there is no certificate that could expire.
     validity: Option<Validity>,
+    /// The certificate, where the decision is about nothing else.
+    leaf: Option<Digest>,
     summary: String,
     upstream_headers: Vec<(&'static str, String)>,
     /// Looked up once.
     counters: OnceCell<Vec<u32>>,
+    /// Made once, where a connection asks for it.
+    sealed: OnceCell<Vec<u8>>,
 }
 
 impl Verdict {
@@ -36,15 +43,47 @@ impl Verdict {
             Decision::Allow(_) => String::new(),
         };
         let upstream_headers = match &decision {
-            Decision::Allow(grant) => headers::about(policy.upstream_headers(), grant, certificate),
+            Decision::Allow(grant) => headers::about(policy.upstream_headers(), grant, Some(certificate)),
             Decision::Deny(_) => Vec::new(),
         };
         let summary = summary(&decision, &unmet);
-        Self { validity: Some(certificate.validity), upstream_headers, ..Self::new(decision, summary) }
+        Self {
+            validity: Some(certificate.validity),
+            leaf: Some(certificate.digest),
+            upstream_headers,
+            ..Self::new(decision, summary)
+        }
+    }
+
+    /// The verdict that the grant of a connection comes from; see [`Verdict::sealed`].
+    pub(crate) fn taken_over(policy: &Policy, grant: Grant, leaf: Digest, validity: Validity) -> Self {
+        let upstream_headers = headers::about(policy.upstream_headers(), &grant, None);
+        let decision = Decision::Allow(grant);
+        let summary = summary(&decision, "");
+        let (validity, leaf) = (Some(validity), Some(leaf));
+        Self { validity, leaf, upstream_headers, ..Self::new(decision, summary) }
     }
 
     fn new(decision: Decision, summary: String) -> Self {
-        Self { decision, validity: None, summary, upstream_headers: Vec::new(), counters: OnceCell::new() }
+        Self {
+            decision,
+            validity: None,
+            leaf: None,
+            summary,
+            upstream_headers: Vec::new(),
+            counters: OnceCell::new(),
+            sealed: OnceCell::new(),
+        }
+    }
+
+    /// What the filter of requests needs to take this verdict over; empty where it must judge by itself.
+    pub(crate) fn sealed(&self, configuration: &Configuration) -> &[u8] {
+        self.sealed.get_or_init(|| match (&self.decision, self.leaf, self.validity) {
+            (Decision::Allow(grant), Some(leaf), Some(validity)) => {
+                configuration.seal(grant, &leaf, validity).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        })
     }
 
     /// A decision that is for one request only.
@@ -97,7 +136,9 @@ impl Verdict {
 
     /// Memory of the texts, for the bound of the cache.
     pub(crate) fn text_bytes(&self) -> usize {
-        self.summary.len() + self.upstream_headers.iter().map(|(_, value)| value.len()).sum::<usize>()
+        SEALED_BYTES
+            + self.summary.len()
+            + self.upstream_headers.iter().map(|(_, value)| value.len()).sum::<usize>()
     }
 
     /// One line of JSON, safe to print.
@@ -108,6 +149,14 @@ impl Verdict {
     /// What the policy wants the upstream to know.
     pub(crate) fn upstream_headers(&self) -> &[(&'static str, String)] {
         &self.upstream_headers
+    }
+}
+
+/// `allow`, `deny`, or `would_deny` where a mode that refuses nobody let the peer in.
+pub(crate) fn outcome(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Allow(grant) if grant.would_deny().is_some() => "would_deny",
+        Decision::Allow(_) | Decision::Deny(_) => decision.as_str(),
     }
 }
 
@@ -203,6 +252,16 @@ fn quoted(text: &str, most: usize) -> String {
 /// Text of a client between single quotation marks.
 pub(crate) fn escaped(text: &str) -> String {
     clean(text, VALUE_CHARACTERS).replace('\'', "\\u0027")
+}
+
+/// A name of the configuration as one field of a log line.
+pub(crate) fn printable(name: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if name.len() <= VALUE_CHARACTERS && name.bytes().all(plain) {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(clean(name, VALUE_CHARACTERS))
+    }
 }
 
 /// Text in which nothing can break out of a JSON string or a log line: control characters, quotation marks and all that is

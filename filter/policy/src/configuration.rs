@@ -7,9 +7,13 @@ use crate::capability::CapabilitySet;
 use crate::decision::{Decision, DenyReason, Grant, Matched};
 use crate::document;
 use crate::error::{Fault, PolicyError, PolicyErrorKind};
+use crate::identity::{Digest, Validity, sha256};
 use crate::json::Node;
+use crate::mode::Mode;
 use crate::policy::Policy;
 use crate::schema::{self, CONFIGURATION, Members};
+use crate::seal::{Opened, Seal, SealError};
+use crate::unix_time::UnixTime;
 
 /// The plugin configuration: `{"endpoint": "peer", "names": ["host.name"], "deprecated-names": ["old.name"], "policy":
 /// {...}}`, or a bare policy, which means `peer`.
@@ -19,6 +23,7 @@ pub struct Configuration {
     names: Vec<HostName>,
     insecure_mixed_mode: bool,
     policy: Policy,
+    seal: Seal,
 }
 
 /// An entry of `names` or `deprecated-names`.
@@ -93,7 +98,7 @@ impl Configuration {
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         document::check_size(text)
             .and_then(|()| Node::document(text))
-            .and_then(configuration)
+            .and_then(|node| configuration(node, text))
             .map_err(|fault| PolicyError::new(text, fault))
     }
 
@@ -104,12 +109,12 @@ impl Configuration {
     pub fn of(endpoint: Endpoint, policy: &str) -> Result<Self, PolicyError> {
         document::check_size(policy)
             .and_then(|()| Node::document(policy))
-            .and_then(|node| Self::new(endpoint, node))
+            .and_then(|node| Self::new(endpoint, node, policy))
             .map_err(|fault| PolicyError::new(policy, fault))
     }
 
     /// A data-plane policy judged as `peer` would admit everyone, and a policy without data plane knows no clients.
-    fn new(endpoint: Endpoint, node: Node<'_>) -> Result<Self, Fault> {
+    fn new(endpoint: Endpoint, node: Node<'_>, text: &str) -> Result<Self, Fault> {
         let policy = document::policy(node)?;
         let missing = match endpoint {
             Endpoint::Peer if policy.data_plane().is_some() && policy.admits_any_authenticated() => {
@@ -120,7 +125,10 @@ impl Configuration {
         };
         match missing {
             Some(key) => Err(node.fault(PolicyErrorKind::EndpointNeeds { endpoint: endpoint.as_str(), key })),
-            None => Ok(Self { endpoint, names: Vec::new(), insecure_mixed_mode: false, policy }),
+            None => {
+                let seal = Seal::of(&sha256(text.as_bytes()));
+                Ok(Self { endpoint, names: Vec::new(), insecure_mixed_mode: false, policy, seal })
+            }
         }
     }
 
@@ -179,13 +187,38 @@ impl Configuration {
     }
 }
 
+impl Configuration {
+    /// A grant for a filter with the same configuration in another VM. `None` where that one must see the certificate itself:
+    /// modes that refuse nobody explain each decision, and some upstream headers name the peer.
+    pub fn seal(&self, grant: &Grant, leaf: &Digest, validity: Validity) -> Option<Vec<u8>> {
+        let needs_certificate = self.policy.authorization_mode() != Mode::Enforce
+            || self.policy.upstream_headers().name_the_peer()
+            || grant.client().is_some();
+        if needs_certificate { None } else { self.seal.close(leaf, validity, grant.rules()) }
+    }
+
+    /// The grant that [`Configuration::seal`] sealed for the holder of `leaf`, and the validity of that certificate.
+    ///
+    /// # Errors
+    /// It is another configuration's, another certificate's, not valid at `now`, or not from the engine at all: then the
+    /// certificate decides.
+    pub fn open(&self, sealed: &[u8], leaf: &Digest, now: UnixTime) -> Result<(Grant, Validity), SealError> {
+        let Opened { validity, rules } = self.seal.open(sealed, leaf)?;
+        validity.check(now).map_err(|_| SealError::Lapsed)?;
+        match self.policy.granted_by(rules) {
+            Decision::Allow(grant) => Ok((grant, validity)),
+            Decision::Deny(_) => Err(SealError::Broken),
+        }
+    }
+}
+
 /// Stands for the rule that admits plaintext.
 const INSECURE_PLAINTEXT: &str = "insecure-plaintext";
 
-fn configuration(node: Node<'_>) -> Result<Configuration, Fault> {
+fn configuration(node: Node<'_>, text: &str) -> Result<Configuration, Fault> {
     let wrapped = node.object()?.iter().any(|member| CONFIGURATION.has(&member.key));
     if !wrapped {
-        return Configuration::new(Endpoint::Peer, node);
+        return Configuration::new(Endpoint::Peer, node, text);
     }
     let members = CONFIGURATION.members(node, false)?;
     let endpoint = match members.find("endpoint") {
@@ -202,7 +235,7 @@ fn configuration(node: Node<'_>) -> Result<Configuration, Fault> {
         Some(flag) => flag.boolean()?,
         None => false,
     };
-    let configuration = Configuration::new(endpoint, members.require("policy")?)?;
+    let configuration = Configuration::new(endpoint, members.require("policy")?, text)?;
     Ok(Configuration { names, insecure_mixed_mode, ..configuration })
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
 use crate::data_plane::{ClientGrant, TokenUse};
+use crate::rules::RuleIndex;
 
 /// The answer for one peer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -43,10 +44,13 @@ impl Decision {
     }
 }
 
-/// Proof that a peer passed the first gate. Only [`crate::Policy::authorize`] makes one.
+/// Proof that a peer passed the first gate. Only the engine makes one, from names or from what it sealed itself
+/// ([`crate::Configuration::open`]).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Grant {
     matched: Matched,
+    /// Numbers of the rules in `matched`, of both modes, in policy order.
+    rules: Vec<RuleIndex>,
     capabilities: CapabilitySet,
     would_deny: Option<DenyReason>,
     client: Option<ClientGrant>,
@@ -54,12 +58,17 @@ pub struct Grant {
 
 impl Grant {
     pub(crate) fn new(matched: Matched, capabilities: CapabilitySet) -> Self {
-        Self { matched, capabilities, would_deny: None, client: None }
+        Self { matched, rules: Vec::new(), capabilities, would_deny: None, client: None }
+    }
+
+    /// What the rules of these numbers grant.
+    pub(crate) fn of_rules(matched: Matched, rules: Vec<RuleIndex>, capabilities: CapabilitySet) -> Self {
+        Self { rules, ..Self::new(matched, capabilities) }
     }
 
     /// A grant that exists only because the policy's `authorization-mode` is `log_only`.
     pub(crate) fn tolerating(denial: Denial, capabilities: CapabilitySet) -> Self {
-        Self { matched: denial.matched, capabilities, would_deny: Some(denial.reason), client: None }
+        Self { would_deny: Some(denial.reason), ..Self::new(denial.matched, capabilities) }
     }
 
     pub(crate) fn of_client(client: ClientGrant) -> Self {
@@ -85,6 +94,10 @@ impl Grant {
     /// The rules that matched; none where the policy admits every verified certificate.
     pub fn matched(&self) -> &Matched {
         &self.matched
+    }
+
+    pub(crate) fn rules(&self) -> &[RuleIndex] {
+        &self.rules
     }
 
     /// The union of what the matching rules grant.

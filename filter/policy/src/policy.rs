@@ -13,10 +13,11 @@ use crate::mode::Mode;
 use crate::names::Names;
 use crate::request::Request;
 use crate::rule::Rule;
-use crate::rules::Rules;
+use crate::rules::{RuleIndex, Rules};
 use crate::spiffe;
 use crate::unix_time::UnixTime;
 use crate::upstream_headers::UpstreamHeaders;
+use crate::work::TooCostly;
 
 /// A policy document, read and compiled.
 #[derive(Clone, Debug)]
@@ -96,14 +97,23 @@ impl Policy {
         if self.spiffe_strict && !matches!(&identity.uris[..], [uri] if spiffe::is_workload_id(uri)) {
             return Decision::deny(DenyReason::NotSpiffe);
         }
+        let matching = match &self.peers {
+            AuthorizedPeers::AnyAuthenticated => Ok(Vec::new()),
+            AuthorizedPeers::Listed(rules) => rules.matching(&Names::of(identity, self.compatibility)),
+        };
+        match matching {
+            Ok(numbers) => self.granted_by(numbers),
+            Err(TooCostly) => Decision::deny(DenyReason::TooCostly),
+        }
+    }
+
+    /// The decision about a peer that all rules of these numbers match, and no other. One that does not exist matches nobody.
+    pub(crate) fn granted_by(&self, numbers: Vec<RuleIndex>) -> Decision {
         let AuthorizedPeers::Listed(rules) = &self.peers else {
             return Decision::Allow(Grant::new(Matched::default(), CapabilitySet::ALL));
         };
-        let Ok(matching) = rules.matching(&Names::of(identity, self.compatibility)) else {
-            return Decision::deny(DenyReason::TooCostly);
-        };
-        let (shadow, admitting): (Vec<&Rule>, Vec<&Rule>) =
-            matching.into_iter().partition(|rule| rule.is_shadow());
+        let matching = numbers.iter().filter_map(|number| rules.all().get(*number as usize));
+        let (shadow, admitting): (Vec<&Rule>, Vec<&Rule>) = matching.partition(|rule| rule.is_shadow());
         let labels = |rules: &[&Rule]| rules.iter().map(|rule| rule.label.clone()).collect();
         let matched = Matched { rules: labels(&admitting), shadow: labels(&shadow) };
         let Some(capabilities) =
@@ -114,7 +124,7 @@ impl Policy {
         if capabilities.is_empty() && !self.compatibility.admits_without_capabilities() {
             return Decision::Deny(Denial { reason: DenyReason::NoCapabilities, matched, token: None });
         }
-        Decision::Allow(Grant::new(matched, capabilities))
+        Decision::Allow(Grant::of_rules(matched, numbers, capabilities))
     }
 
     /// What a peer gets that global `log_only` or `disable` lets through.

@@ -11,7 +11,7 @@ use crate::trie::Trie;
 use crate::work::{TooCostly, Work};
 
 /// Number of a rule in policy order.
-type RuleIndex = u32;
+pub(crate) type RuleIndex = u32;
 
 /// The entries of `authorized-peers` and an index over them.
 ///
@@ -90,8 +90,8 @@ impl Rules {
         &self.rules
     }
 
-    /// The rules that match, in policy order.
-    pub(crate) fn matching(&self, names: &Names<'_>) -> Result<Vec<&Rule>, TooCostly> {
+    /// The numbers of the rules that match, in policy order.
+    pub(crate) fn matching(&self, names: &Names<'_>) -> Result<Vec<RuleIndex>, TooCostly> {
         let mut work = Work::new();
         let mut candidates = self.unconditional.clone();
         for (field, trie) in [
@@ -117,7 +117,7 @@ impl Rules {
                 holds = credential.holds(names);
             }
             if holds {
-                matching.push(rule);
+                matching.push(number);
             }
         }
         Ok(matching)

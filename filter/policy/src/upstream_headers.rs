@@ -16,5 +16,10 @@ pub struct UpstreamHeaders {
 }
 
 impl UpstreamHeaders {
+    /// Whether the service is told what only the certificate says.
+    pub(crate) fn name_the_peer(&self) -> bool {
+        self.subject || self.xfcc
+    }
+
     pub(crate) const AUTHORIZATION_WORDS: &'static [&'static str] = &["remove", "keep"];
 }

@@ -13,8 +13,16 @@ pub(super) struct Exposition {
 struct Family {
     kind: &'static str,
     help: &'static str,
-    /// By labels, as written.
-    samples: BTreeMap<String, f64>,
+    /// By labels, as written, and by position among those with the same labels.
+    samples: BTreeMap<(String, usize), Sample>,
+}
+
+#[derive(Debug)]
+struct Sample {
+    suffix: &'static str,
+    /// As written, `le` included.
+    labels: String,
+    value: f64,
 }
 
 /// Names and values of labels.
@@ -31,16 +39,34 @@ impl Exposition {
         self.add(name, ("gauge", help), labels, value);
     }
 
-    fn add(
+    /// How often values were at most each of `bounds`, how many there were, and their sum. Equal labels are summed.
+    pub(super) fn histogram(
         &mut self,
         name: &str,
-        (kind, help): (&'static str, &'static str),
+        help: &'static str,
         labels: Labels<'_>,
-        value: f64,
+        buckets: impl Iterator<Item = (u64, u64)>,
+        (count, sum): (u64, u64),
     ) {
+        let buckets = buckets.map(|(bound, count)| (bound.to_string(), count));
+        let buckets = buckets
+            .chain([("+Inf".to_owned(), count)])
+            .map(|(bound, count)| ("_bucket", written(&[labels, &[("le", &bound)]].concat()), count));
+        let totals = [("_sum", sum), ("_count", count)].map(|(suffix, it)| (suffix, written(labels), it));
+        let family = self.family(name, ("histogram", help));
+        for (position, (suffix, all_labels, value)) in buckets.chain(totals).enumerate() {
+            family.add((written(labels), position), suffix, all_labels, value as f64);
+        }
+    }
+
+    fn add(&mut self, name: &str, kind: (&'static str, &'static str), labels: Labels<'_>, value: f64) {
+        let labels = written(labels);
+        self.family(name, kind).add((labels.clone(), 0), "", labels, value);
+    }
+
+    fn family(&mut self, name: &str, (kind, help): (&'static str, &'static str)) -> &mut Family {
         let family = self.families.entry(name.to_owned());
-        let family = family.or_insert_with(|| Family { kind, help, samples: BTreeMap::new() });
-        *family.samples.entry(written(labels)).or_default() += value;
+        family.or_insert_with(|| Family { kind, help, samples: BTreeMap::new() })
     }
 
     /// The page.
@@ -49,11 +75,17 @@ impl Exposition {
         for (name, Family { kind, help, samples }) in &self.families {
             // Writing to a string does not fail.
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            for (labels, value) in samples {
-                let _ = writeln!(text, "{name}{labels} {value}");
+            for Sample { suffix, labels, value } in samples.values() {
+                let _ = writeln!(text, "{name}{suffix}{labels} {value}");
             }
         }
         text
+    }
+}
+
+impl Family {
+    fn add(&mut self, key: (String, usize), suffix: &'static str, labels: String, value: f64) {
+        self.samples.entry(key).or_insert(Sample { suffix, labels, value: 0.0 }).value += value;
     }
 }
 
@@ -69,6 +101,23 @@ fn written(labels: Labels<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_histogram_has_its_buckets_in_order() {
+        let mut exposition = Exposition::default();
+        for _ in 0..2 {
+            let buckets = [(5, 1), (10, 2)].into_iter();
+            exposition.histogram("took_ns", "T.", &[("outcome", "allow")], buckets, (3, 40));
+        }
+        assert_eq!(
+            exposition.text(),
+            "# HELP took_ns T.\n# TYPE took_ns histogram\n\
+             took_ns_bucket{outcome=\"allow\",le=\"5\"} 2\n\
+             took_ns_bucket{outcome=\"allow\",le=\"10\"} 4\n\
+             took_ns_bucket{outcome=\"allow\",le=\"+Inf\"} 6\n\
+             took_ns_sum{outcome=\"allow\"} 80\ntook_ns_count{outcome=\"allow\"} 6\n"
+        );
+    }
 
     #[test]
     fn families_are_grouped_summed_and_escaped() {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::board::{Board, State};
 use super::exposition::Exposition;
 use super::report::{ListenerReport, Report, unix};
-use crate::wasm::{Metric, MetricKind};
+use crate::wasm::{BUCKETS, Metric, MetricKind};
 
 /// All numbers there are, in Prometheus' text format.
 pub(super) async fn metrics(board: &Board) -> String {
@@ -144,12 +144,17 @@ fn of_filter(page: &mut Exposition, metric: &Metric) {
     };
     let family: String = family.chars().map(|it| if it.is_ascii_alphanumeric() { it } else { '_' }).collect();
     let help = "Counted by the filter.";
+    // One name has one kind.
+    let family = match metric.kind {
+        MetricKind::Histogram if !is_ours => format!("{family}_values"),
+        _ => family,
+    };
     match metric.kind {
         MetricKind::Counter => page.counter(&format!("{family}_total"), help, &labels, metric.value),
         MetricKind::Gauge => page.gauge(&family, help, &labels, metric.value as f64),
         MetricKind::Histogram => {
-            page.counter(&format!("{family}_sum"), help, &labels, metric.value);
-            page.counter(&format!("{family}_count"), help, &labels, metric.count);
+            let buckets = BUCKETS.into_iter().zip(metric.buckets.iter().copied());
+            page.histogram(&family, help, &labels, buckets, (metric.count, metric.value));
         }
     }
 }
@@ -167,17 +172,33 @@ mod tests {
     #[test]
     fn names_of_a_filters_metrics_become_labels() {
         let mut page = Exposition::default();
-        let counter =
-            |name: &str| Metric { name: name.to_owned(), kind: MetricKind::Counter, value: 2, count: 0 };
+        let counter = |name: &str| Metric {
+            name: name.to_owned(),
+            kind: MetricKind::Counter,
+            value: 2,
+            count: 0,
+            buckets: Vec::new(),
+        };
         of_filter(&mut page, &counter("peergate_decisions.outcome.deny.reason.no_rule_matched"));
         of_filter(&mut page, &counter("peergate_decisions.outcome.deny.reason.no_rule_matched"));
         of_filter(&mut page, &counter("somebody.elses.name"));
-        of_filter(&mut page, &Metric { kind: MetricKind::Histogram, count: 3, ..counter("took us") });
+        let histogram = |name: &str| Metric {
+            kind: MetricKind::Histogram,
+            count: 3,
+            buckets: vec![1; BUCKETS.len()],
+            ..counter(name)
+        };
+        of_filter(&mut page, &histogram("took us"));
+        of_filter(&mut page, &histogram("peergate_took_ns.outcome.allow"));
         let text = page.text();
         for line in [
             "peergate_decisions_total{outcome=\"deny\",reason=\"no_rule_matched\"} 4",
             "peergate_filter_total{name=\"somebody.elses.name\"} 2",
-            "peergate_filter_count{name=\"took us\"} 3",
+            "peergate_filter_values_count{name=\"took us\"} 3",
+            "# TYPE peergate_took_ns histogram",
+            "peergate_took_ns_bucket{outcome=\"allow\",le=\"2500\"} 1",
+            "peergate_took_ns_bucket{outcome=\"allow\",le=\"+Inf\"} 3",
+            "peergate_took_ns_sum{outcome=\"allow\"} 2",
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }

@@ -61,10 +61,7 @@ impl Ledger {
 
 fn add(sums: &mut BTreeMap<String, Metric>, metric: Metric) {
     match sums.get_mut(&metric.name) {
-        Some(sum) => {
-            sum.value = sum.value.wrapping_add(metric.value);
-            sum.count = sum.count.wrapping_add(metric.count);
-        }
+        Some(sum) => sum.add(&metric),
         None => drop(sums.insert(metric.name.clone(), metric)),
     }
 }

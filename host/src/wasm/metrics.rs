@@ -12,9 +12,16 @@ pub enum MetricKind {
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Recorded values: their sum and how many there were.
+    /// Recorded values: their sum, how many there were, and how many up to each of [`BUCKETS`].
     Histogram,
 }
+
+/// Upper bounds of a histogram's buckets; one more is for what is above. They are Envoy's defaults but for 0.5, which is none
+/// among whole numbers: what is asked of the one proxy can be asked of the other.
+pub const BUCKETS: [u64; 18] = [
+    1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000,
+    1_800_000, 3_600_000,
+];
 
 /// A metric of one worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +34,31 @@ pub struct Metric {
     pub value: u64,
     /// How many values a histogram recorded.
     pub count: u64,
+    /// How many of them are at most as large as each of [`BUCKETS`]; empty but for a histogram.
+    pub buckets: Vec<u64>,
+}
+
+impl Metric {
+    fn new(name: &str, kind: MetricKind) -> Self {
+        let buckets = if kind == MetricKind::Histogram { vec![0; BUCKETS.len()] } else { Vec::new() };
+        Self { name: name.to_owned(), kind, value: 0, count: 0, buckets }
+    }
+
+    /// Adds what another worker's metric of this name has.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.value = self.value.wrapping_add(other.value);
+        self.count = self.count.wrapping_add(other.count);
+        for (sum, count) in self.buckets.iter_mut().zip(&other.buckets) {
+            *sum = sum.wrapping_add(*count);
+        }
+    }
+
+    fn record(&mut self, value: u64) {
+        self.value = self.value.wrapping_add(value);
+        self.count += 1;
+        let first = BUCKETS.partition_point(|bound| *bound < value);
+        self.buckets[first..].iter_mut().for_each(|count| *count += 1);
+    }
 }
 
 /// All metrics of one worker.
@@ -53,7 +85,7 @@ impl Metrics {
             Some(_) => return Err(Status::BadArgument),
             None if self.all.len() == MAX_METRICS => return Err(Status::InternalFailure),
             None => {
-                self.all.push(Metric { name: name.to_owned(), kind, value: 0, count: 0 });
+                self.all.push(Metric::new(name, kind));
                 self.all.len() - 1
             }
         };
@@ -77,10 +109,7 @@ impl Metrics {
         match metric.kind {
             MetricKind::Gauge => metric.value = value,
             MetricKind::Counter => metric.value = metric.value.wrapping_add(value),
-            MetricKind::Histogram => {
-                metric.value = metric.value.wrapping_add(value);
-                metric.count += 1;
-            }
+            MetricKind::Histogram => metric.record(value),
         }
         Ok(())
     }
@@ -124,5 +153,21 @@ mod tests {
         assert_eq!(metrics.value(histogram), Err(Status::BadArgument));
         assert_eq!(metrics.value(99), Err(Status::NotFound));
         assert_eq!((metrics.snapshot()[2].value, metrics.snapshot()[2].count), (3, 1));
+    }
+
+    #[test]
+    fn a_histogram_counts_what_is_at_most_a_bound() {
+        let mut metrics = Metrics::default();
+        let histogram = metrics.define(2, "h").unwrap();
+        for value in [0, 1, 2, 5, 3_600_000, 3_600_001] {
+            metrics.record(histogram, value).unwrap();
+        }
+        let mut metric = metrics.snapshot().remove(0);
+        assert_eq!(&metric.buckets[..3], [2, 4, 4]);
+        assert_eq!((metric.buckets[16], metric.buckets[17], metric.count), (4, 5, 6));
+        let other = metric.clone();
+        metric.add(&other);
+        assert_eq!((metric.buckets[0], metric.buckets[17], metric.count), (4, 10, 12));
+        assert_eq!(metric.value, 2 * (8 + 7_200_001));
     }
 }

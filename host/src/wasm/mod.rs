@@ -60,7 +60,7 @@ pub use connection::{Connection, Tls};
 pub use error::{FilterError, StartError};
 pub use filter::{Filter, compile};
 pub use ledger::counted;
-pub use metrics::{Metric, MetricKind};
+pub use metrics::{BUCKETS, Metric, MetricKind};
 pub use stream::{Direction, Interruption, Stream};
 pub use verdict::{BodyOutcome, HeaderPairs, LocalReply, Outcome, PAUSED_TOO_LONG, Verdict};
 pub use worker::Worker;

@@ -11,6 +11,7 @@ mod embedded;
 mod events;
 mod faults;
 mod gate;
+mod grants;
 mod http;
 mod imports;
 mod load;
