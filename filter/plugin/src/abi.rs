@@ -32,6 +32,12 @@ impl Contexts {
         }
     }
 
+    fn end(&mut self, id: u32) {
+        if let Some(Context::Peer(peer)) = self.find(id) {
+            peer.on_done();
+        }
+    }
+
     fn remove(&mut self, id: u32) {
         if let Ok(place) = self.place(id) {
             self.0.remove(place);
@@ -95,6 +101,8 @@ extern "C" fn proxy_on_context_create(id: u32, parent: u32) {
             // INVARIANT: no context without a configuration. A proxy that asks for one is stopped here, and denies.
             let gate =
                 contexts.find(parent).and_then(|it| it.gate()).expect("a root context is configured first");
+            // What was not asked once will not be asked again: stopped here, it is refused.
+            assert!(!gate.was_bypassed(), "the proxy asks for decisions");
             Context::Peer(Peer::new(gate))
         };
         contexts.insert(id, context);
@@ -162,13 +170,16 @@ extern "C" fn proxy_on_log(id: u32) {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_done(_id: u32) -> u32 {
+extern "C" fn proxy_on_done(id: u32) -> u32 {
+    CONTEXTS.with_borrow_mut(|contexts| contexts.end(id));
     ACCEPTED
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(id: u32) {
     CONTEXTS.with_borrow_mut(|contexts| {
+        // A capability restriction may have left out `proxy_on_done`.
+        contexts.end(id);
         contexts.remove(id);
     });
 }

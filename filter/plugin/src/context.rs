@@ -8,6 +8,7 @@ use crate::envoy::{self, HostCallError, Level, Map, Side};
 use crate::gate::Gate;
 use crate::head::Head;
 use crate::headers;
+use crate::peer;
 use crate::reply::Reply;
 use crate::verdict::Verdict;
 
@@ -84,14 +85,17 @@ pub(crate) struct Peer {
     /// Of a request, which is judged once.
     answer: Option<Rc<Verdict>>,
     closed: bool,
+    /// Whether the proxy asked for a decision.
+    asked: bool,
 }
 
 impl Peer {
     pub(crate) fn new(gate: Rc<Gate>) -> Self {
-        Self { gate, verdict: None, answer: None, closed: false }
+        Self { gate, verdict: None, answer: None, closed: false, asked: false }
     }
 
     pub(crate) fn on_request_headers(&mut self) -> Action {
+        self.asked = true;
         // A proxy that cannot do what it must do gets no request to forward: a paused request goes nowhere.
         self.admit().unwrap_or_else(|HostCallError| refuse())
     }
@@ -150,6 +154,7 @@ impl Peer {
     /// Decides on the first event of either direction, whatever its size: a client may close without a byte, and a
     /// server that speaks first must not be heard by a client that is not admitted.
     pub(crate) fn on_data(&mut self) -> Action {
+        self.asked = true;
         if self.closed {
             return Action::Pause;
         }
@@ -166,6 +171,14 @@ impl Peer {
         envoy::close(Side::Downstream);
         envoy::close(Side::Upstream);
         Action::Pause
+    }
+
+    /// Its end. A proxy that restricts capabilities can leave out the callback that decides, and forward.
+    pub(crate) fn on_done(&mut self) {
+        let asked = std::mem::replace(&mut self.asked, true);
+        if !asked && peer::was_forwarded() {
+            self.gate.bypassed();
+        }
     }
 }
 

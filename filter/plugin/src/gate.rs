@@ -12,6 +12,7 @@ use crate::cache::Cache;
 use crate::envoy::{self, Level};
 use crate::filter_state;
 use crate::head::Head;
+use crate::listener::ListenerLog;
 use crate::log::RefusalLog;
 use crate::metrics::{self, Counters};
 use crate::peer;
@@ -25,6 +26,7 @@ pub(crate) struct Gate {
     configuration: Configuration,
     cache: RefCell<Cache>,
     refusals: RefCell<RefusalLog>,
+    listener: ListenerLog,
     counters: RefCell<Counters>,
     timing: RefCell<Timing>,
     /// Counters of the deprecated names that were used so far.
@@ -47,6 +49,7 @@ impl Gate {
             configuration,
             cache: RefCell::default(),
             refusals: RefCell::default(),
+            listener: ListenerLog::default(),
             counters: RefCell::default(),
             timing: RefCell::default(),
             deprecated: RefCell::default(),
@@ -122,7 +125,20 @@ impl Gate {
         if refused {
             self.refusals.borrow_mut().write(started.map(envoy::instant), || verdict.summary().to_owned());
         }
+        if let Decision::Deny(denial) = verdict.decision() {
+            self.listener.refused(denial.reason(), self.pins());
+        }
         verdict
+    }
+
+    /// Something was forwarded without a decision.
+    pub(crate) fn bypassed(&self) {
+        self.listener.bypassed();
+        self.counters.borrow_mut().bypassed();
+    }
+
+    pub(crate) fn was_bypassed(&self) -> bool {
+        self.listener.was_bypassed()
     }
 
     /// Counts a request for a deprecated name, and warns of the first.
@@ -226,6 +242,9 @@ impl Gate {
         if stated.is_some_and(|digest| digest != certificate.digest) {
             // The proxy speaks of two certificates. Whichever it means, this is not evidence.
             return Err(DenyReason::MalformedCertificate);
+        }
+        if !self.pins() && !peer::tells_chain() {
+            self.listener.untold();
         }
         Ok(certificate)
     }

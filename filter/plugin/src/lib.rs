@@ -12,6 +12,7 @@ mod filter_state;
 mod gate;
 mod head;
 mod headers;
+mod listener;
 mod log;
 mod metrics;
 mod peer;

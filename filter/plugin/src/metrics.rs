@@ -2,7 +2,8 @@
 //! `peergate_decisions.outcome.deny.reason.no_rule_matched`, `peergate_decisions.outcome.allow.rule.monitoring`. Of rules in mode
 //! `log_only` that matched: `peergate_shadow_matched.rule.monitoring`. Of requests for deprecated names:
 //! `peergate_deprecated_names.name.old_example`. Of grants of connections that requests met:
-//! `peergate_connection_grants.outcome.taken_over`, `peergate_connection_grants.outcome.judged_again.reason.other_policy`.
+//! `peergate_connection_grants.outcome.taken_over`, `peergate_connection_grants.outcome.judged_again.reason.other_policy`. Of what was
+//! forwarded without a decision: `peergate_bypassed`.
 //!
 //! Envoy shows them as `wasmcustom.<name>` in `/stats`. Outcomes are `allow`, `deny` and `would_deny`; reasons are a fixed list,
 //! rules and names are the configuration's: a client cannot make new series.
@@ -39,6 +40,7 @@ enum Kind {
     /// The grant of a connection, met by a request.
     TakenOver,
     JudgedAgain(SealError),
+    Bypassed,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -70,6 +72,11 @@ impl Counters {
     pub(crate) fn count_handover(&mut self, taken_over: Result<(), SealError>) {
         let kind = taken_over.map_or_else(Kind::JudgedAgain, |()| Kind::TakenOver);
         count(self.id(Series { kind, rule: None }, None).as_slice());
+    }
+
+    /// Counts what was forwarded without a decision.
+    pub(crate) fn bypassed(&mut self) {
+        count(self.id(Series { kind: Kind::Bypassed, rule: None }, None).as_slice());
     }
 
     fn add(&mut self, policy: &Policy, kind: Kind, rule: Option<&str>, ids: &mut Vec<u32>) {
@@ -120,6 +127,7 @@ impl Series {
             Kind::Deny(reason) => ("peergate_decisions.outcome.deny", Some(reason.as_str())),
             Kind::WouldDeny(reason) => ("peergate_decisions.outcome.would_deny", Some(reason.as_str())),
             Kind::Shadow => ("peergate_shadow_matched", None),
+            Kind::Bypassed => ("peergate_bypassed", None),
             Kind::TakenOver => ("peergate_connection_grants.outcome.taken_over", None),
             Kind::JudgedAgain(error) => {
                 ("peergate_connection_grants.outcome.judged_again", Some(error.as_str()))

@@ -8,6 +8,9 @@ use crate::verdict::{LISTED, escaped};
 
 const CERTIFICATE: &[&str] = &["connection", "peer_certificate"];
 const CHAIN_VERIFIED: &[&str] = &["connection", "peer_certificate_valid"];
+const UPSTREAM: &[&str] = &["upstream", "address"];
+const RESPONSE_DETAILS: &[&str] = &["response", "code_details"];
+const RESPONSE_BYTES: &[&str] = &["response", "total_size"];
 const ADDRESS: &[&str] = &["source", "address"];
 const MUTUAL: &[&str] = &["connection", "mtls"];
 const TLS_VERSION: &[&str] = &["connection", "tls_version"];
@@ -37,6 +40,25 @@ pub(crate) fn is_plaintext() -> bool {
         && absent(TLS_VERSION)
         && absent(DIGEST)
         && nameless()
+}
+
+/// Whether a request that has ended reached an upstream, or bytes of an upstream the client of a connection.
+pub(crate) fn was_forwarded() -> bool {
+    let present = |path| matches!(envoy::property(path), Ok(Some(value)) if !value.is_empty());
+    // A connection has no details, and may have an upstream without a byte.
+    let heard =
+        || matches!(envoy::property(RESPONSE_BYTES), Ok(Some(size)) if size.iter().any(|byte| *byte != 0));
+    present(UPSTREAM) && (present(RESPONSE_DETAILS) || heard())
+}
+
+/// Whether the client presented a certificate, wherever it is.
+pub(crate) fn presented() -> bool {
+    matches!(envoy::property(MUTUAL), Ok(Some(flag)) if flag == [1])
+}
+
+/// Whether the proxy is one that says if it verified the certificate.
+pub(crate) fn tells_chain() -> bool {
+    !matches!(envoy::property(CHAIN_VERIFIED), Ok(None))
 }
 
 /// The SHA-256 of the leaf, if the proxy states it in the one form we trust as a cache key: 64 hex digits.
