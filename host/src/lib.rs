@@ -14,6 +14,7 @@ pub mod envoy;
 pub mod files;
 pub mod import;
 pub mod judge;
+pub mod lint;
 pub mod log;
 pub mod pki;
 pub mod precompile;

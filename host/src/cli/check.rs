@@ -1,23 +1,33 @@
 //! `peergate check`.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use peergate_host::lint::{Finding, Findings, LintError, lint};
 use peergate_host::run::{RunError, check, check_configuration};
 use peergate_policy::{Endpoint, Policy};
+use serde_json::json;
 
 use super::endpoint::endpoint;
 
-/// Whether a policy would be taken.
+/// Whether a policy would be taken, and whether the configuration of an Envoy with the filter is safe.
 #[derive(Args, Debug)]
 pub(super) struct Check {
     /// The policy document
-    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["config", "envoy"])]
     policy: Option<PathBuf>,
     /// The configuration of a host, with the policies it names
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Configuration of Envoy or Istio with the filter, YAML or JSON: bootstrap, LDS, RDS or ECDS files, EnvoyFilter, WasmPlugin. Give
+    /// files that belong together at once. Exit code 2 and file:line:column for what is unsafe
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    envoy: Vec<PathBuf>,
+    /// How findings of `--envoy` are printed
+    #[arg(long, value_enum, default_value_t = Format::Human, requires = "envoy")]
+    format: Format,
     /// Kind of endpoint [default: the one that the policy can be for]
     #[arg(long, value_name = "KIND", value_parser = endpoint())]
     endpoint: Option<Endpoint>,
@@ -32,15 +42,35 @@ enum Target {
     Filter,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Format {
+    Human,
+    Json,
+}
+
 impl Check {
     pub(super) fn execute(self) -> ExitCode {
-        match self.checked() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("peergate: {error}");
-                ExitCode::from(2)
-            }
+        if let Err(error) = self.checked() {
+            return refused(&error);
         }
+        match self.linted() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(2),
+            Err(error) => refused(&error),
+        }
+    }
+
+    /// Whether Envoy's configuration is safe.
+    fn linted(&self) -> Result<bool, LintError> {
+        if self.envoy.is_empty() {
+            return Ok(true);
+        }
+        let findings = lint(&self.envoy)?;
+        match self.format {
+            Format::Human => super::print(human(&findings)),
+            Format::Json => super::print(machine(&findings)),
+        }
+        Ok(findings.is_safe())
     }
 
     fn checked(&self) -> Result<(), RunError> {
@@ -58,6 +88,22 @@ impl Check {
         }
         Ok(())
     }
+}
+
+fn refused(error: &dyn Error) -> ExitCode {
+    eprintln!("peergate: {error}");
+    ExitCode::from(2)
+}
+
+fn human(findings: &Findings) -> String {
+    let lines: String = findings.list.iter().map(|finding| format!("{finding}\n")).collect();
+    let word = if findings.is_safe() { "safe" } else { "unsafe" };
+    format!("{lines}{word}, {}\n", count(findings.filters, "filter"))
+}
+
+fn machine(findings: &Findings) -> String {
+    let list: Vec<_> = findings.list.iter().map(Finding::to_json).collect();
+    format!("{:#}\n", json!({"safe": findings.is_safe(), "filters": findings.filters, "findings": list}))
 }
 
 /// Whom the policy admits, in a few words.

@@ -65,9 +65,7 @@ impl Plugin {
 
     /// What the listener must ask of its clients.
     pub fn authentication(&self) -> Authentication {
-        let any =
-            self.policy().data_plane().is_some_and(|it| it.certificate_trust() == CertificateTrust::Any);
-        Authentication::of(self.endpoint(), any)
+        Authentication::of(&self.configuration)
     }
 }
 
@@ -96,7 +94,14 @@ pub enum Authentication {
 }
 
 impl Authentication {
-    fn of(endpoint: Endpoint, any_trusted: bool) -> Self {
+    /// What a configuration needs.
+    pub fn of(configuration: &Configuration) -> Self {
+        let data_plane = configuration.policy().data_plane();
+        let any = data_plane.is_some_and(|it| it.certificate_trust() == CertificateTrust::Any);
+        Self::of_endpoint(configuration.endpoint(), any)
+    }
+
+    fn of_endpoint(endpoint: Endpoint, any_trusted: bool) -> Self {
         match endpoint {
             Endpoint::Token => Self::Nothing,
             Endpoint::Mtls if !any_trusted => Self::Pinned,
@@ -108,7 +113,7 @@ impl Authentication {
     pub fn of_configuration(configuration: &Value) -> Self {
         let any = configuration["policy"]["data-plane"]["trusted-certificates"] == "any";
         let endpoint = configuration["endpoint"].as_str().and_then(|word| word.parse().ok());
-        Self::of(endpoint.unwrap_or(Endpoint::Peer), any)
+        Self::of_endpoint(endpoint.unwrap_or(Endpoint::Peer), any)
     }
 }
 
