@@ -56,7 +56,7 @@ test: build filters pki envoy clients kubernetes ## all tests
 	$(call timed,suites,cargo test --release --locked -p peergate-tests)
 
 envoy-test: build filters pki envoy ## of all tests, those with Envoy only
-	$(call timed,envoy,cargo test --release --locked -p peergate-tests --test envoy --test envoy_files --test filter_state --test foreign --test mixed_envoy --test render --test render_istio)
+	$(call timed,envoy,cargo test --release --locked -p peergate-tests --test envoy --test envoy_files --test envoy_safety --test check_envoy --test filter_state --test foreign --test mixed_envoy --test render --test render_istio)
 
 bench: build ## CPU per decision by number of rules, and whether the check of a token has a timing of its own
 	@cargo bench --locked -p peergate-tests --bench decision --profile release

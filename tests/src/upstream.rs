@@ -132,12 +132,16 @@ fn serve_http(stream: TcpStream, seen: &Seen) -> io::Result<()> {
         } else {
             b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nupstream\n"
         };
+        let last = request.header("connection") == Some(&b"close"[..]);
         let path = request.start.split(' ').nth(1).unwrap_or_default().to_owned();
         seen.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         match path.as_str() {
             "/stream" => return stream_without_end(&mut writer),
             "/hang" => return io::copy(&mut reader, &mut io::sink()).map(drop),
             _ => writer.write_all(answer)?,
+        }
+        if last {
+            return Ok(());
         }
     }
 }
