@@ -214,6 +214,7 @@ impl Listener {
             },
             endpoints: self.endpoints.with_policy(&policy).map_err(|error| error.to_string())?,
             admin_path: None,
+            websocket: false,
         };
         let document = Document::of(vec![inbound], workers, filter)?;
         Ok(Document { admin: admin.map(|address| config::Admin { address }), ..document })

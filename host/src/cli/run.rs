@@ -36,6 +36,9 @@ pub(super) struct Run {
     /// Tell the local service who the peer is (PROXY protocol version 2); with `--protocol tcp`
     #[arg(long, requires = "upstream")]
     proxy_protocol: bool,
+    /// Let clients go on as WebSockets, where the policy admits the request and the local service agrees
+    #[arg(long, requires = "upstream")]
+    websocket: bool,
     /// A second port, for the clients of a cluster: its policy is that of $VESPA_TLS_CONFIG_FILE_INGRESS, its kind `mtls`
     /// if that has a `data-plane`, else `peer`
     #[arg(long, value_name = "ADDR", requires = "ingress_upstream")]
@@ -64,7 +67,8 @@ pub(super) struct Run {
 }
 
 /// What a configuration file says itself.
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 13] = [
+    "websocket",
     "proxy_protocol",
     "ingress",
     "ingress_upstream",
@@ -138,6 +142,7 @@ impl Run {
         };
         let mut inbound =
             vec![listener(address, protocol, upstream, self.endpoint, self.policy, Boundary::Node)];
+        inbound[0].websocket = self.websocket;
         if let (Some(address), Some(upstream)) = (self.ingress, self.ingress_upstream) {
             let upstream =
                 Upstream { address: upstream, protocol: Default::default(), proxy_protocol: false };
@@ -160,7 +165,15 @@ fn listener(
 ) -> Inbound {
     let (names, deprecated_names) = (Vec::new(), Vec::new());
     let endpoint = config::Endpoint { kind, policy, boundary, names, deprecated_names };
-    Inbound { name: None, address, protocol, upstream, endpoints: vec![endpoint], admin_path: None }
+    Inbound {
+        name: None,
+        address,
+        protocol,
+        upstream,
+        endpoints: vec![endpoint],
+        admin_path: None,
+        websocket: false,
+    }
 }
 
 /// What the policy of the ingress is for. One that cannot be read is refused in a moment, whatever is said of it here.

@@ -58,6 +58,9 @@ pub struct Inbound {
     pub endpoints: Vec<Endpoint>,
     /// Requests below this path are answered with the admin pages, once the filter allowed them; for `peer` endpoints only
     pub admin_path: Option<String>,
+    /// Let clients go on as WebSockets where the filter admits the request and the service agrees; with protocol `http` only
+    #[serde(default)]
+    pub websocket: bool,
 }
 
 /// A port or socket that local programs connect to in plaintext, to reach a server over TLS.
@@ -76,6 +79,9 @@ pub struct Outbound {
     /// The policy document: its files are this node's, its `authorized-peers` say which servers are; relative to this
     /// file [default: $VESPA_TLS_CONFIG_FILE]
     pub policy: Option<PathBuf>,
+    /// Let local programs go on as WebSockets where the server agrees; with protocol `http` only
+    #[serde(default)]
+    pub websocket: bool,
 }
 
 /// A server that is reached over TLS.
@@ -286,6 +292,7 @@ impl Outbound {
             let message = "port 0 and sockets of systemd cannot be connected to".to_owned();
             return Err(("/upstream/address".to_owned(), message));
         }
+        check_websocket(self.websocket, self.protocol, UpstreamProtocol::Http1)?;
         match self.upstream.server_name() {
             Some(_) => Ok(()),
             None => {
@@ -320,6 +327,7 @@ impl Inbound {
             let message = "only bytes have a beginning to put it; use protocol `tcp`, or `upstream-headers` of the policy";
             return Err(("/upstream/proxy-protocol".to_owned(), message.to_owned()));
         }
+        check_websocket(self.websocket, self.protocol, self.upstream.protocol)?;
         if self.endpoints.is_empty() {
             let message = "nobody may come in; add `{\"endpoint\": \"peer\"}` or another kind".to_owned();
             return Err(("/endpoints".to_owned(), message));
@@ -365,6 +373,24 @@ impl Inbound {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether there is a request that could become a WebSocket, and a service that could agree.
+fn check_websocket(
+    websocket: bool,
+    protocol: Protocol,
+    upstream: UpstreamProtocol,
+) -> Result<(), (String, String)> {
+    let wrong = |message: &str| Err(("/websocket".to_owned(), message.to_owned()));
+    match (websocket, protocol, upstream) {
+        (true, Protocol::Tcp, _) => wrong(
+            "protocol `tcp` has no requests, and passes WebSockets as all other bytes; leave it out, or use `http`",
+        ),
+        (true, _, UpstreamProtocol::H2c) => {
+            wrong("a WebSocket begins in HTTP/1.1; leave it out, or the upstream's `protocol`")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -112,6 +112,11 @@ impl<S> Watched<S> {
         Self { stream, activity, sleep }
     }
 
+    /// The stream, no longer watched.
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+
     /// Pending, or the timeout. The timer is not moved on every byte: it looks at the deadline when it fires.
     fn waited<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         loop {

@@ -14,6 +14,7 @@ use super::generation::Direction;
 use super::port::Port;
 use super::roster::{Ending, Member};
 use super::site::{Endpoint, Site};
+use super::tunnel::Waiting;
 use super::upstream::UpstreamError;
 use super::{http, limits, outbound, proxy_protocol, review, tcp};
 use crate::admin::failure;
@@ -123,7 +124,7 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
     if port.is_closing() {
         member.end(Ending::Graceful);
     }
-    let (protocol, upstream) = (site.protocol, Rc::clone(&site.upstream));
+    let (protocol, websocket, upstream) = (site.protocol, site.websocket, Rc::clone(&site.upstream));
     let admin =
         site.admin_path.clone().map(|path| AdminPages { path, board: Arc::clone(&port.shared.board) });
     drop(site);
@@ -153,10 +154,16 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
                     activity: Activity::new(!h2),
                     audit: Rc::clone(audit),
                     admin,
+                    websocket,
+                    waiting: Waiting::default(),
+                };
+                let version = match h2 {
+                    true => http::Version::Http2 { websocket },
+                    false => http::Version::Http1(Rc::clone(&exchange.waiting)),
                 };
                 let (activity, exchange) = (Rc::clone(&exchange.activity), Rc::new(exchange));
                 let answer = move |request| Rc::clone(&exchange).answer(request);
-                if let Err(error) = http::serve(link, activity, answer, h2, member.asked_to_end()).await
+                if let Err(error) = http::serve(link, activity, answer, version, member.asked_to_end()).await
                     && !http::is_ordinary(&error)
                 {
                     audit.protocol(&member.whom, &error);

@@ -27,8 +27,13 @@ pub(super) struct Standing {
     _membership: Membership,
 }
 
-/// Shakes hands on the terms of now, whatever they were when the local program connected.
-pub(super) async fn dial(port: &Rc<Port>, socket: Socket) -> Result<Reached, ConnectError> {
+/// Shakes hands on the terms of now, whatever they were when the local program connected; with `only`, for that application
+/// protocol and no other.
+pub(super) async fn dial(
+    port: &Rc<Port>,
+    socket: Socket,
+    only: Option<&'static [u8]>,
+) -> Result<Reached, ConnectError> {
     let site = port.site();
     let missing = || ConnectError::Handshake(io::Error::other("the listener has no endpoint"));
     let endpoint = site.endpoint(None).cloned().ok_or_else(missing)?;
@@ -43,7 +48,7 @@ pub(super) async fn dial(port: &Rc<Port>, socket: Socket) -> Result<Reached, Con
         connection: id,
         source: destination,
     };
-    let departure = Departure { id, socket, destination };
+    let departure = Departure { id, socket, destination, only };
     let connected = match connect(departure, &endpoint.terms, Rc::clone(&endpoint.worker)).await {
         Ok(connected) => connected,
         Err(error) => {

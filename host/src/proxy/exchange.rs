@@ -16,8 +16,10 @@ use super::body::{Answer, Filtered, ResponseBody, discard};
 use super::headers::{self, RequestHead};
 use super::reply::{Dialect, Reply};
 use super::roster::Member;
+use super::tunnel::Waiting;
 use super::upstream::Upstream;
-use super::{hop, request};
+use super::websocket::{Answered, Wish};
+use super::{hop, request, websocket};
 use crate::audit::{Asked, Audit};
 use crate::wasm::{BodyOutcome, Direction, HeaderPairs, Interruption, Outcome, PAUSED_TOO_LONG, Stream};
 
@@ -30,6 +32,10 @@ pub(super) struct Exchange {
     pub(super) audit: Rc<Audit>,
     /// Where the configuration has the admin pages on this listener.
     pub(super) admin: Option<AdminPages>,
+    /// Whether clients may go on as WebSockets.
+    pub(super) websocket: bool,
+    /// What an HTTP/1 connection becomes when it has its last answer.
+    pub(super) waiting: Waiting,
 }
 
 /// A request the filter let pass.
@@ -37,18 +43,20 @@ struct Judged {
     head: RequestHead,
     active: Rc<ActiveRequest>,
     dialect: Dialect,
+    wish: Option<Wish>,
 }
 
 impl Exchange {
     /// Answers one request; a failure is an answer too.
     pub(super) async fn answer(
         self: Rc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let in_flight = self.activity.request();
+        let wish = self.websocket.then(|| Wish::of(&mut request)).flatten();
         let (parts, body) = request.into_parts();
         let drainable = !parts.headers.contains_key(EXPECT);
-        let response = match self.judge(parts, body.is_end_stream()).await {
+        let response = match self.judge(parts, wish, body.is_end_stream()).await {
             Ok(judged) => match self.admin_page(&judged.head) {
                 Some((admin, page)) => {
                     if drainable {
@@ -70,14 +78,19 @@ impl Exchange {
 
     /// Asks the filter, and waits while it pauses. Until it said "continue", nothing of the request leaves this function but
     /// a reply.
-    async fn judge(&self, parts: Parts, end_of_stream: bool) -> Result<Judged, Reply> {
+    async fn judge(&self, parts: Parts, wish: Option<Wish>, end_of_stream: bool) -> Result<Judged, Reply> {
         let dialect = Dialect::of(&parts.headers);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let head = request::head(parts).map_err(|bad| {
+        let mut head = request::head(parts).map_err(|bad| {
             let asked = Asked { method: method.as_str(), path: uri.path() };
             self.audit.request(&self.member.whom, asked, Some(bad.status()), None);
             dialect.error(bad.status())
         })?;
+        if wish.is_some() {
+            websocket::mark(&mut head.headers);
+        }
+        // What follows an upgrade is no body, but as in Envoy it is not the end either.
+        let end_of_stream = end_of_stream && wish.is_none();
         let length = head.headers.get(CONTENT_LENGTH).cloned();
         let Some((stream, outcome)) = self.ask(&head, end_of_stream).await else {
             let asked = Asked { method: head.method.as_str(), path: head.path.path() };
@@ -86,8 +99,9 @@ impl Exchange {
         };
         let judged = match outcome {
             Outcome::Continue(pairs) => {
+                let wish = wish.filter(|_| websocket::is_marked(&pairs));
                 let length = if stream.reads_body(Direction::Request) { length_of(&pairs) } else { length };
-                RequestHead::from_pairs(pairs, length).map_err(|error| {
+                RequestHead::from_pairs(pairs, length).map(|head| (head, wish)).map_err(|error| {
                     self.audit.fault(&self.member.whom, &error);
                     dialect.error(StatusCode::SERVICE_UNAVAILABLE)
                 })
@@ -98,12 +112,9 @@ impl Exchange {
         let asked = Asked { method: head.method.as_str(), path: head.path.path() };
         let status = judged.as_ref().err().map(|reply| reply.status());
         self.audit.request(&self.member.whom, asked, status, stream.decision());
-        let judged = judged?;
-        Ok(Judged {
-            head: judged,
-            active: ActiveRequest::enter(&self.member, head, Rc::new(stream)),
-            dialect,
-        })
+        let (judged, wish) = judged?;
+        let active = ActiveRequest::enter(&self.member, head, Rc::new(stream));
+        Ok(Judged { head: judged, active, dialect, wish })
     }
 
     /// Shows a request's head to the filter; again where another one has taken over while it paused. `None` on a
@@ -129,25 +140,27 @@ impl Exchange {
     }
 
     async fn forward(&self, judged: Judged, body: Incoming) -> Response<Answer> {
-        let Judged { head, active, dialect } = judged;
+        let Judged { head, active, dialect, wish } = judged;
         let stream = Rc::clone(&active.stream);
         let body = Filtered::request(body, Rc::clone(&active));
         let upstream = self.member.upstream().unwrap_or_else(|| Rc::clone(&self.upstream));
+        let body = Either::Left(body);
+        let sending = async {
+            match wish {
+                Some(_) => websocket::offer(&upstream, head, body).await,
+                None => upstream.send(head, body).await.map(Answered::Plain),
+            }
+        };
         let sent = tokio::select! {
-            sent = upstream.send(head, Either::Left(body)) => sent,
+            sent = sending => sent,
             why = stream.interrupted(), if may_be_interrupted(&stream) => {
                 return whole(self.early(&stream, dialect, why).await);
             }
             how = active.ended() => return whole(ended(dialect, how)),
         };
         let reply = match sent {
-            // The upgrade was not forwarded, so nobody asked for another protocol.
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                self.audit.upstream(&self.member.whom, &"switched protocols unasked");
-                dialect.error(StatusCode::BAD_GATEWAY)
-            }
-            Ok(response) => match self.judge_response(response, Rc::clone(&active), dialect).await {
-                Ok(response) => return response.map(Either::Left),
+            Ok(answered) => match self.answered(answered, Rc::clone(&active), dialect, wish).await {
+                Ok(response) => return response,
                 Err(Refused::Judged(reply)) => return whole(reply),
                 Err(Refused::Unseen(reply)) => reply,
             },
@@ -163,10 +176,34 @@ impl Exchange {
             }
             Err(error) => {
                 self.audit.upstream(&self.member.whom, &error);
-                dialect.error(StatusCode::BAD_GATEWAY)
+                dialect.error(error.status())
             }
         };
         whole(self.local(&stream, dialect, reply).await)
+    }
+
+    /// What goes to the client of what the service said.
+    async fn answered(
+        &self,
+        answered: Answered,
+        active: Rc<ActiveRequest>,
+        dialect: Dialect,
+        wish: Option<Wish>,
+    ) -> Result<Response<Answer>, Refused> {
+        let response = match (answered, wish) {
+            (Answered::Switched(fields, far), Some(wish)) => {
+                return self.switch(wish, fields, far, active, dialect).await;
+            }
+            (Answered::Plain(response), wish) if !websocket::is_misleading(&wish, response.status()) => {
+                response
+            }
+            _ => {
+                self.audit.upstream(&self.member.whom, &"its answer is for another protocol");
+                return Err(Refused::Unseen(dialect.error(StatusCode::BAD_GATEWAY)));
+            }
+        };
+        let response = self.judge_response(response, active, dialect).await?;
+        Ok(response.map(Either::Left))
     }
 
     /// The answer to a request that the filter ended while its body, or the upstream's answer, was on the way.
@@ -193,12 +230,7 @@ impl Exchange {
         let length = parts.headers.get(CONTENT_LENGTH).cloned();
         let pairs = headers::response_to_pairs(parts.status, &parts.headers);
         let ends = body.is_end_stream();
-        let pairs = match stream.head(Direction::Response, pairs, ends).await {
-            Outcome::Continue(pairs) => pairs,
-            // As in Envoy, a reply in the place of a response is not shown to the filter again.
-            Outcome::Reply(reply) => return Err(Refused::Judged(noted(stream, dialect.local(reply)))),
-            Outcome::Failed(reason) => return Err(Refused::Judged(self.failed(dialect, reason))),
-        };
+        let pairs = self.show_response(stream, dialect, pairs, ends).await?;
         let rewritten = !ends && stream.reads_body(Direction::Response);
         let length = if rewritten { length_of(&pairs) } else { length };
         let (status, headers) = headers::response_from_pairs(pairs, length).map_err(|error| {
@@ -209,6 +241,22 @@ impl Exchange {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
+    }
+
+    /// Shows the head of the service's response to the filter.
+    pub(super) async fn show_response(
+        &self,
+        stream: &Stream,
+        dialect: Dialect,
+        pairs: HeaderPairs,
+        ends: bool,
+    ) -> Result<HeaderPairs, Refused> {
+        match stream.head(Direction::Response, pairs, ends).await {
+            Outcome::Continue(pairs) => Ok(pairs),
+            // As in Envoy, a reply in the place of a response is not shown to the filter again.
+            Outcome::Reply(reply) => Err(Refused::Judged(noted(stream, dialect.local(reply)))),
+            Outcome::Failed(reason) => Err(Refused::Judged(self.failed(dialect, reason))),
+        }
     }
 
     /// A reply of ours or of the filter, by way of the filter's callbacks for responses: as in Envoy they see these too.
@@ -263,7 +311,7 @@ fn ended(dialect: Dialect, how: Ended) -> Reply {
 }
 
 /// Why an upstream's response does not go to the client, with what goes there instead.
-enum Refused {
+pub(super) enum Refused {
     /// The filter saw the response.
     Judged(Reply),
     /// It did not.

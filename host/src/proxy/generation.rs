@@ -34,6 +34,8 @@ pub struct Listener {
     pub endpoints: Vec<Endpoint>,
     /// Below it are the admin pages, not the service.
     pub admin_path: Option<Arc<str>>,
+    /// Whether connections may become WebSockets.
+    pub websocket: bool,
 }
 
 /// Who begins a TLS handshake.

@@ -9,19 +9,19 @@ use http::header::{CONNECTION, HeaderName, HeaderValue, TE};
 /// The filter adds its own fields later, so a client cannot have them removed by naming them in `Connection`.
 pub(super) fn strip(headers: &mut HeaderMap) {
     let trailers = headers.get_all(TE).iter().any(|value| tokens(value).any(|token| token == b"trailers"));
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(tokens)
-        .filter_map(|token| HeaderName::from_bytes(&token).ok())
-        .collect();
-    for name in named {
+    for name in named(headers) {
         headers.remove(name);
     }
     strip_known(headers);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// What `Connection` names.
+pub(super) fn named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let tokens = headers.get_all(CONNECTION).iter().flat_map(tokens);
+    tokens.filter_map(|token| HeaderName::from_bytes(&token).ok()).collect()
 }
 
 /// Removes the fields that frame a message on one connection, `TE` included, whoever set them.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -14,27 +14,39 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::activity::{Activity, Watched};
 use super::limits;
 use super::socket::Socket;
+use super::tunnel::Waiting;
 use crate::tls::Link;
 
 /// The protocols a client may choose from, ours first (RFC 7301).
-pub const ALPN: &[&[u8]] = &[H2, b"http/1.1"];
+pub const ALPN: &[&[u8]] = &[H2, HTTP1];
+
+/// The protocol name of HTTP/1.1.
+pub(super) const HTTP1: &[u8] = b"http/1.1";
 
 /// The protocol name of HTTP/2.
 pub(super) const H2: &[u8] = b"h2";
+
+/// What is spoken on a connection.
+pub(super) enum Version {
+    /// HTTP/1.1, and what the last answer leaves there.
+    Http1(Waiting),
+    /// HTTP/2, with extended CONNECT (RFC 8441) or without.
+    Http2 { websocket: bool },
+}
 
 /// Serves requests until the client leaves, the connection idles, or `finishing` says that no more are taken.
 pub(super) async fn serve<B, F>(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     activity: Rc<Activity>,
-    answer: impl Fn(Request<Incoming>) -> F + 'static,
-    h2: bool,
+    answer: impl Fn(Request<Incoming>) -> F + Unpin + 'static,
+    version: Version,
     finishing: impl Future<Output = ()>,
 ) -> hyper::Result<()>
 where
@@ -43,20 +55,40 @@ where
     F: Future<Output = Result<Response<B>, Infallible>> + 'static,
 {
     let io = TokioIo::new(Watched::new(stream, activity));
-    let service = service_fn(answer);
-    if h2 {
-        let mut builder = http2::Builder::new(LocalExecutor);
-        builder
-            .max_concurrent_streams(limits::STREAMS)
-            .max_header_list_size(limits::REQUEST_HEAD_BYTES as u32)
-            .max_send_buf_size(limits::STREAM_SEND_BYTES);
-        let connection = builder.serve_connection(io, service);
-        until_finished(connection, finishing, http2::Connection::graceful_shutdown).await
-    } else {
-        let mut builder = http1::Builder::new();
-        builder.max_header_size(limits::REQUEST_HEAD_BYTES);
-        let connection = builder.serve_connection(io, service);
-        until_finished(connection, finishing, http1::Connection::graceful_shutdown).await
+    match version {
+        Version::Http2 { websocket } => {
+            let mut builder = http2::Builder::new(LocalExecutor);
+            builder
+                .max_concurrent_streams(limits::STREAMS)
+                .max_header_list_size(limits::REQUEST_HEAD_BYTES as u32)
+                .max_send_buf_size(limits::STREAM_SEND_BYTES);
+            if websocket {
+                builder.enable_connect_protocol();
+            }
+            let connection = builder.serve_connection(io, service_fn(answer));
+            until_finished(connection, finishing, http2::Connection::graceful_shutdown).await
+        }
+        Version::Http1(waiting) => {
+            let mut builder = http1::Builder::new();
+            builder.max_header_size(limits::REQUEST_HEAD_BYTES);
+            let mut connection =
+                builder.serve_connection(io, service_fn(move |request| Box::pin(answer(request))));
+            tokio::select! {
+                done = poll_fn(|context| connection.poll_without_shutdown(context)) => done?,
+                () = finishing => {
+                    Pin::new(&mut connection).graceful_shutdown();
+                    poll_fn(|context| connection.poll_without_shutdown(context)).await?;
+                }
+            }
+            let http1::Parts { io, read_buf, .. } = connection.into_parts();
+            let mut stream = io.into_inner();
+            match waiting.take() {
+                Some(tunnel) => tunnel.run(stream.into_inner(), read_buf).await,
+                // The peer may be gone, which ends it as well.
+                None => drop(stream.shutdown().await),
+            }
+            Ok(())
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub const CONNECTIONS: usize = 10_000;
 pub const BACKLOG: i32 = 1024;
 /// The upstream gets this long to accept a connection.
 pub const UPSTREAM_CONNECT: Duration = Duration::from_secs(5);
+/// The upstream gets this long to answer an upgrade, connecting included.
+pub const UPGRADE: Duration = Duration::from_secs(10);
 /// An idle upstream connection is kept this long: below the 60 s after which most servers close theirs.
 pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
 /// Idle upstream connections a worker keeps.

@@ -25,7 +25,10 @@ mod site;
 mod socket;
 mod tally;
 mod tcp;
+mod tunnel;
+mod upgrade;
 mod upstream;
+mod websocket;
 mod worker;
 
 pub use generation::{Direction, Endpoint, Generation, Listener};

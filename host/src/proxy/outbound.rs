@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::header::EXPECT;
 use http::uri::Authority;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use rustls_pki_types::ServerName;
@@ -15,13 +15,17 @@ use super::activity::{Activity, Guarded};
 use super::generation::Direction;
 use super::port::Port;
 use super::reply::Dialect;
-use super::{hop, http as serving, request, tcp};
+use super::tunnel::{Tunnel, Waiting};
+use super::upstream::Far;
+use super::websocket::{self, Answered, Wish};
+use super::{hop, http as serving, request, tcp, upgrade};
 use crate::audit::Whom;
 use crate::config::Protocol;
 use crate::tls::Arrival;
 
 /// What is answered: the server's body, or our own.
 type Answer = Guarded<Either<Incoming, Full<Bytes>>>;
+type Forwarded = Response<Either<Incoming, Full<Bytes>>>;
 
 /// Serves a local program. Who it is nobody asks: the listener is for this machine only.
 pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
@@ -41,16 +45,24 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
             }
         }
         Protocol::Http => {
+            let websocket = site.websocket;
             drop(site);
             let Ok(h2) = serving::begins_with_h2(&mut socket).await else { return };
             let activity = Activity::new(!h2);
-            let exchange = Rc::new(Exchange { port: Rc::clone(&port), whom, activity: Rc::clone(&activity) });
+            let waiting = Waiting::default();
+            let version = match h2 {
+                true => serving::Version::Http2 { websocket },
+                false => serving::Version::Http1(Rc::clone(&waiting)),
+            };
+            let exchange =
+                Exchange { port: Rc::clone(&port), whom, activity: Rc::clone(&activity), websocket, waiting };
+            let exchange = Rc::new(exchange);
             let answer = {
                 let exchange = Rc::clone(&exchange);
                 move |request| Rc::clone(&exchange).answer(request)
             };
             let served = tokio::select! {
-                served = serving::serve(socket, activity, answer, h2, port.asked_to_close()) => served,
+                served = serving::serve(socket, activity, answer, version, port.asked_to_close()) => served,
                 () = port.cut_off() => return,
             };
             if let Err(error) = served
@@ -67,21 +79,24 @@ struct Exchange {
     port: Rc<Port>,
     whom: Whom,
     activity: Rc<Activity>,
+    websocket: bool,
+    waiting: Waiting,
 }
 
 impl Exchange {
     /// Answers one request; a failure is an answer too.
-    async fn answer(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+    async fn answer(self: Rc<Self>, mut request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
         let in_flight = self.activity.request();
+        let wish = self.websocket.then(|| Wish::of(&mut request)).flatten();
         let dialect = Dialect::of(request.headers());
-        let response = match self.forward(request).await {
-            Ok(response) => response.map(Either::Left),
+        let response = match self.forward(request, wish).await {
+            Ok(response) => response,
             Err(status) => (*dialect.error(status)).map(|body| Either::Right(Full::new(body))),
         };
         Ok(response.map(|body| Guarded::new(body, in_flight)))
     }
 
-    async fn forward(&self, request: Request<Incoming>) -> Result<Response<Incoming>, StatusCode> {
+    async fn forward(&self, request: Request<Incoming>, wish: Option<Wish>) -> Result<Forwarded, StatusCode> {
         let (parts, body) = request.into_parts();
         let mut head = request::head(parts).map_err(request::BadRequest::status)?;
         head.headers.remove(EXPECT);
@@ -92,25 +107,47 @@ impl Exchange {
         let upstream = Rc::clone(&site.upstream);
         drop(site);
         let audit = &self.port.shared.audit;
-        match upstream.send(head, Either::Right(body)).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                audit.upstream(&self.whom, &"switched protocols unasked");
-                Err(StatusCode::BAD_GATEWAY)
+        let body = Either::Right(body);
+        let sent = match wish {
+            Some(_) => websocket::offer(&upstream, head, body).await,
+            None => upstream.send(head, body).await.map(Answered::Plain),
+        };
+        let sent = match (sent, wish) {
+            (Ok(Answered::Switched(fields, far)), Some(wish)) => return self.switch(wish, fields, far),
+            (Ok(Answered::Plain(response)), wish) if !websocket::is_misleading(&wish, response.status()) => {
+                Ok(response)
             }
+            (Ok(_), _) => {
+                audit.upstream(&self.whom, &"its answer is for another protocol");
+                return Err(StatusCode::BAD_GATEWAY);
+            }
+            (Err(error), _) => Err(error),
+        };
+        match sent {
             Ok(response) if !request::is_framed_once(response.headers()) => {
                 audit.upstream(&self.whom, &"two lengths, or a transfer coding besides chunked");
                 Err(StatusCode::BAD_GATEWAY)
             }
             Ok(mut response) => {
                 hop::strip(response.headers_mut());
-                Ok(response)
+                Ok(response.map(Either::Left))
             }
-            Err(error) if error.is_of_body() => Err(StatusCode::BAD_REQUEST),
+            Err(error) if error.is_of_body() => Err(error.status()),
             Err(error) => {
                 audit.upstream(&self.whom, &error);
-                Err(StatusCode::BAD_GATEWAY)
+                Err(error.status())
             }
         }
+    }
+
+    /// Grants a program's wish; nothing begins on a port that is to close.
+    fn switch(&self, wish: Wish, fields: HeaderMap, far: Far) -> Result<Forwarded, StatusCode> {
+        if self.port.is_closing() {
+            return Err(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        let port = Rc::clone(&self.port);
+        let tunnel = Tunnel::new(far, None, async move { port.cut_off().await });
+        Ok(upgrade::hand_over(wish, fields, tunnel, &self.waiting).map(Either::Right))
     }
 }
 

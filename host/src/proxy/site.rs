@@ -17,6 +17,7 @@ pub(super) struct Site {
     pub(super) protocol: Protocol,
     pub(super) upstream: Rc<Upstream>,
     pub(super) admin_path: Option<Arc<str>>,
+    pub(super) websocket: bool,
     endpoints: Vec<Rc<Endpoint>>,
 }
 
@@ -51,6 +52,7 @@ impl Site {
             protocol: listener.protocol,
             upstream: Upstream::new(listener.upstream.clone(), listener.direction),
             admin_path: listener.admin_path.clone(),
+            websocket: listener.websocket,
             endpoints,
         }))
     }
@@ -70,8 +72,8 @@ impl Site {
         Ok(site)
     }
 
-    /// Whether connections of this site may go on as those of `listener`: begun by the same side, of the same protocol, and,
-    /// towards a server, by the same name and with as much TLS.
+    /// Whether connections of this site may go on as those of `listener`: begun by the same side, of the same protocol, with
+    /// WebSockets in both or in none, and, towards a server, by the same name and with as much TLS.
     pub(super) fn is_kind_of(&self, listener: &Listener) -> bool {
         let server =
             |it: Option<(&Terms, bool)>| it.map(|(terms, plain)| (terms.server_name().cloned(), plain));
@@ -79,6 +81,7 @@ impl Site {
         let other = listener.endpoints.first().map(|it| (&it.terms, it.plaintext));
         self.direction == listener.direction
             && self.protocol == listener.protocol
+            && self.websocket == listener.websocket
             && (self.direction == Direction::Inbound || server(own) == server(other))
     }
 
@@ -186,6 +189,7 @@ pub(super) mod testing {
             protocol: Protocol::Http,
             upstream: Upstream::new(upstream, Direction::Inbound),
             admin_path: None,
+            websocket: false,
             endpoints: plans.iter().map(start).collect(),
         }
     }

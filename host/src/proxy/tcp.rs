@@ -16,7 +16,7 @@ pub(super) async fn serve(
 ) -> Result<(), UpstreamError> {
     // Both sides are watched: once the client has ended, only the service's silence tells that the connection idles.
     let activity = Activity::new(false);
-    let Reached { link, standing } = upstream.connect().await?;
+    let Reached { link, standing } = upstream.connect(None).await?;
     let mut service = Watched::new(link, Rc::clone(&activity));
     if let Some(header) = header {
         service.write_all(&header).await.map_err(UpstreamError::Connect)?;
@@ -37,4 +37,4 @@ pub(super) async fn serve(
 }
 
 /// One TLS record (RFC 8446 section 5.1).
-const BUFFER: usize = 16 * 1024;
+pub(super) const BUFFER: usize = 16 * 1024;

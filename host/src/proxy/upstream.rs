@@ -3,15 +3,17 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 
 use http::HeaderValue;
 use http::header::HOST;
 use http::uri::{PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::Either;
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
@@ -21,7 +23,7 @@ use super::body::Filtered;
 use super::dialer::{Reached, Standing, dial};
 use super::generation::Direction;
 use super::headers::RequestHead;
-use super::http::LocalExecutor;
+use super::http::{H2, HTTP1, LocalExecutor};
 use super::limits;
 use super::port::Port;
 use super::roster::Member;
@@ -38,6 +40,10 @@ pub(super) enum UpstreamError {
     Authority,
     Changed,
     Gone,
+    /// It said that it switches protocols, and not as it was asked to.
+    Upgrade(&'static str),
+    /// It did not answer an upgrade in time.
+    Silent,
 }
 
 impl fmt::Display for UpstreamError {
@@ -51,6 +57,10 @@ impl fmt::Display for UpstreamError {
             Self::Server(error) => error.fmt(formatter),
             Self::Gone => formatter.write_str("the listener leads there no more"),
             Self::Changed => formatter.write_str("the server went over to HTTP/2 in between"),
+            Self::Upgrade(what) => {
+                write!(formatter, "its answer to the WebSocket handshake is wrong: {what}")
+            }
+            Self::Silent => formatter.write_str("it does not answer the WebSocket handshake"),
             Self::Authority => formatter.write_str("the authority makes no target"),
         }
     }
@@ -62,6 +72,15 @@ impl UpstreamError {
     /// Whether the request's own body broke off or was malformed: nothing the upstream could help.
     pub(super) fn is_of_body(&self) -> bool {
         matches!(self, Self::Exchange(error) if error.is_user())
+    }
+
+    /// What the client is told.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            error if error.is_of_body() => StatusCode::BAD_REQUEST,
+            Self::Silent => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        }
     }
 }
 
@@ -84,6 +103,16 @@ struct Idle {
     sender: http1::SendRequest<Outgoing>,
     server: Option<Rc<Member>>,
     since: Instant,
+}
+
+/// The far end of a tunnel.
+#[derive(Debug)]
+pub(super) struct Far {
+    pub(super) link: Link,
+    /// What it wrote behind its answer.
+    pub(super) early: Bytes,
+    /// Of a server: it may be dismissed.
+    pub(super) standing: Option<Standing>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,8 +147,8 @@ impl Upstream {
         self.port.replace(Rc::downgrade(port));
     }
 
-    /// A new connection; its sends are not delayed.
-    pub(super) async fn connect(&self) -> Result<Reached, UpstreamError> {
+    /// A new connection; its sends are not delayed. With `only`, a server is offered that application protocol and no other.
+    pub(super) async fn connect(&self, only: Option<&'static [u8]>) -> Result<Reached, UpstreamError> {
         let connected = match timeout(limits::UPSTREAM_CONNECT, Socket::connect(&self.service.address)).await
         {
             Ok(connected) => connected,
@@ -136,7 +165,7 @@ impl Upstream {
             return Err(UpstreamError::Gone);
         }
         drop(site);
-        dial(&port, socket).await.map_err(UpstreamError::Server)
+        dial(&port, socket, only).await.map_err(UpstreamError::Server)
     }
 
     /// Sends a request and returns when the response's head is there.
@@ -152,6 +181,44 @@ impl Upstream {
             }
             sender => self.send_http1(sender, head.into_http1(body)?).await,
         }
+    }
+
+    /// Sends a request for an upgrade on a connection of its own, which is the tunnel's where the answer is 101.
+    pub(super) async fn upgrade(
+        self: &Rc<Self>,
+        head: RequestHead,
+        body: Outgoing,
+    ) -> Result<(Response<Incoming>, Option<Far>), UpstreamError> {
+        let Reached { link, standing } = self.connect(Some(HTTP1)).await?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(link)).await.map_err(UpstreamError::Exchange)?;
+        let mut driving = Box::pin(connection.without_shutdown());
+        let mut driven = None;
+        let response = {
+            let mut sending = pin!(sender.send_request(head.into_http1(body)?));
+            loop {
+                tokio::select! {
+                    biased;
+                    response = &mut sending => break response.map_err(UpstreamError::Exchange)?,
+                    parts = &mut driving, if driven.is_none() => {
+                        driven = Some(parts.map_err(UpstreamError::Exchange)?);
+                    }
+                }
+            }
+        };
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let server = standing.as_ref().map(|standing| Rc::clone(&standing.member));
+            if driven.is_none() {
+                spawn_local(until_cut_off(async { driving.await.map(drop) }, standing));
+            }
+            self.give_back(sender, server);
+            return Ok((response, None));
+        }
+        let http1::Parts { io, read_buf, .. } = match driven {
+            Some(parts) => parts,
+            None => driving.await.map_err(UpstreamError::Exchange)?,
+        };
+        Ok((response, Some(Far { link: io.into_inner(), early: read_buf, standing })))
     }
 
     async fn send_http1(
@@ -191,10 +258,10 @@ impl Upstream {
         if let Some(Idle { sender, server, .. }) = self.take_idle() {
             return Ok(Sender::Http1 { sender, server, reused: true });
         }
-        let Reached { link, standing } = self.connect().await?;
+        let Reached { link, standing } = self.connect(None).await?;
         let h2 = match &link {
             Link::Plain(_) => self.service.protocol == UpstreamProtocol::H2c,
-            Link::Tls(_) => link.alpn() == Some(super::http::H2),
+            Link::Tls(_) => link.alpn() == Some(H2),
         };
         if h2 { self.open_http2(link, standing).await } else { open_http1(link, standing).await }
     }

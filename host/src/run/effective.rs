@@ -41,6 +41,7 @@ fn listener(listener: &Listener) -> Value {
         "protocol": listener.protocol.name(),
         "upstream": listener.upstream.address.to_string(),
         "admin-path": listener.admin_path.as_deref(),
+        "websocket": listener.websocket,
         "endpoints": listener.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
     })
 }

@@ -152,6 +152,7 @@ impl Loader {
                 upstream: inbound.upstream,
                 endpoints,
                 admin_path: inbound.admin_path.map(Into::into),
+                websocket: inbound.websocket,
             });
         }
         for ((outbound, sockets), endpoint) in document.outbound.into_iter().zip(remaining).zip(servers) {
@@ -164,6 +165,7 @@ impl Loader {
                 upstream: Upstream { address, protocol: UpstreamProtocol::Http1, proxy_protocol: false },
                 endpoints: vec![endpoint],
                 admin_path: None,
+                websocket: outbound.websocket,
             });
         }
         self.sockets = sockets;

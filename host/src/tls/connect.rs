@@ -24,6 +24,8 @@ pub struct Departure {
     pub socket: Socket,
     /// The server's address.
     pub destination: SocketAddr,
+    /// The one application protocol to offer (RFC 7301), in place of those of the terms.
+    pub only: Option<&'static [u8]>,
 }
 
 /// A server that the filter admitted.
@@ -71,7 +73,7 @@ pub async fn connect(
     terms: &Terms,
     worker: Rc<Worker>,
 ) -> Result<Connected, ConnectError> {
-    let Departure { id, socket, destination } = departure;
+    let Departure { id, socket, destination, only } = departure;
     let wrong = |what| ConnectError::Handshake(io::Error::other(what));
     let (config, name) = terms.client_config().ok_or_else(|| wrong("these terms are for clients"))?;
     let server_name = match name {
@@ -89,7 +91,11 @@ pub async fn connect(
         proven: None.into(),
         judged: None.into(),
     });
-    let connecting = TlsConnector::from(config.clone()).connect(name.clone(), socket);
+    let connector = TlsConnector::from(config.clone());
+    let connecting = match only {
+        Some(protocol) => connector.with_alpn(vec![protocol.to_vec()]).connect(name.clone(), socket),
+        None => connector.connect(name.clone(), socket),
+    };
     let connected = match timeout(limits::HANDSHAKE, polled(&handshake, connecting)).await {
         Ok(connected) => connected,
         Err(_) => return Err(ConnectError::TimedOut),
