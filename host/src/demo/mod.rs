@@ -141,6 +141,7 @@ fn start_envoy(
         configuration: json!({"endpoint": "peer", "policy": policy}),
         identity: Identity::Property,
         upstream: Some(upstream),
+        websocket: false,
         vm_id: None,
     };
     let bootstrap = Bootstrap { filter: filter.canonicalize()?, listeners: vec![listener] };

@@ -35,6 +35,8 @@ pub struct Listener {
     pub identity: Identity,
     /// Where admitted traffic goes. An HTTP listener without one answers 200 itself.
     pub upstream: Option<SocketAddr>,
+    /// Whether connections may become WebSockets.
+    pub websocket: bool,
     /// Listeners with the same VM share the filter's memory, and one trap stops all of them. Its own for each
     /// by default; tests with a hundred listeners share one.
     pub vm_id: Option<String>,
@@ -97,6 +99,7 @@ impl Listener {
             identity: self.identity,
             chains: vec![chain],
             upstream: self.upstream.map(upstream),
+            websocket: self.websocket,
             server_speaks_first: false,
             access_log: json!({"text_format_source": {"inline_string": format}}),
         }
@@ -149,6 +152,7 @@ mod tests {
             configuration,
             identity,
             upstream: Some((Ipv4Addr::LOCALHOST, 8080).into()),
+            websocket: false,
             vm_id: None,
         };
         Bootstrap { filter: "filter.wasm".into(), listeners: vec![listener] }.to_json()

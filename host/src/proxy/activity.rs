@@ -104,17 +104,19 @@ pub(super) struct Watched<S> {
     stream: S,
     activity: Rc<Activity>,
     sleep: Pin<Box<Sleep>>,
+    /// Whether the stream took less than it was offered last.
+    behind: bool,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Rc<Activity>) -> Self {
         let sleep = Box::pin(sleep_until(activity.deadline()));
-        Self { stream, activity, sleep }
+        Self { stream, activity, sleep, behind: false }
     }
 
-    /// The stream, no longer watched.
-    pub(super) fn into_inner(self) -> S {
-        self.stream
+    /// The stream, no longer watched; `None` if bytes were offered to it that it did not take, because then they are lost.
+    pub(super) fn into_inner(self) -> Option<S> {
+        (!self.behind).then_some(self.stream)
     }
 
     /// Pending, or the timeout. The timer is not moved on every byte: it looks at the deadline when it fires.
@@ -158,7 +160,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(context, polled)
+        self.written(context, polled, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -167,7 +169,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.written(context, polled)
+        self.written(context, polled, slices.iter().map(|slice| slice.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -194,7 +196,9 @@ impl<S> Watched<S> {
         &mut self,
         context: &mut Context<'_>,
         polled: Poll<io::Result<usize>>,
+        offered: usize,
     ) -> Poll<io::Result<usize>> {
+        self.behind = !matches!(polled, Poll::Ready(Ok(taken)) if taken == offered);
         match polled {
             Poll::Pending => self.waited(context),
             done => {
@@ -207,7 +211,25 @@ impl<S> Watched<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::runtime::Builder;
+
     use super::*;
+
+    /// hyper says that it is done with a connection when it has written its last answer to a buffer of its own.
+    #[test]
+    fn a_stream_that_has_not_taken_all_is_not_handed_on() {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let (near, mut far) = duplex(4);
+            let mut watched = Watched::new(near, Activity::new(false));
+            assert_eq!(watched.write(b"more than fits").await.expect("a part"), 4);
+            assert!(watched.behind);
+            far.read_exact(&mut [0; 4]).await.expect("the part");
+            watched.write_all(b"fits").await.expect("all");
+            assert!(watched.into_inner().is_some());
+        });
+    }
 
     fn allowance(activity: &Activity) -> std::time::Duration {
         activity.deadline() - activity.last.get()

@@ -156,6 +156,7 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
                     admin,
                     websocket,
                     waiting: Waiting::default(),
+                    connections: Arc::clone(&port.shared.connections),
                 };
                 let version = match h2 {
                     true => http::Version::Http2 { websocket },

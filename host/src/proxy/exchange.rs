@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
@@ -36,6 +38,8 @@ pub(super) struct Exchange {
     pub(super) websocket: bool,
     /// What an HTTP/1 connection becomes when it has its last answer.
     pub(super) waiting: Waiting,
+    /// Open connections of the process, for [`super::limits::CONNECTIONS`].
+    pub(super) connections: Arc<AtomicUsize>,
 }
 
 /// A request the filter let pass.

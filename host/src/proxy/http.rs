@@ -83,7 +83,11 @@ where
             let http1::Parts { io, read_buf, .. } = connection.into_parts();
             let mut stream = io.into_inner();
             match waiting.take() {
-                Some(tunnel) => tunnel.run(stream.into_inner(), read_buf).await,
+                Some(tunnel) => {
+                    if let Some(stream) = stream.into_inner() {
+                        tunnel.run(stream, read_buf).await;
+                    }
+                }
                 // The peer may be gone, which ends it as well.
                 None => drop(stream.shutdown().await),
             }

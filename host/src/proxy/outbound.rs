@@ -142,11 +142,13 @@ impl Exchange {
 
     /// Grants a program's wish; nothing begins on a port that is to close.
     fn switch(&self, wish: Wish, fields: HeaderMap, far: Far) -> Result<Forwarded, StatusCode> {
-        if self.port.is_closing() {
-            return Err(StatusCode::SERVICE_UNAVAILABLE);
-        }
+        let permits = wish.permits(&self.port.shared.connections).filter(|_| !self.port.is_closing());
+        let permits = permits.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
         let port = Rc::clone(&self.port);
-        let tunnel = Tunnel::new(far, None, async move { port.cut_off().await });
+        let tunnel = Tunnel::new(far, None, async move {
+            port.cut_off().await;
+            drop(permits);
+        });
         Ok(upgrade::hand_over(wish, fields, tunnel, &self.waiting).map(Either::Right))
     }
 }

@@ -195,10 +195,10 @@ impl Ids {
 }
 
 /// One of [`limits::CONNECTIONS`].
-struct Permit(Arc<AtomicUsize>);
+pub(super) struct Permit(Arc<AtomicUsize>);
 
 impl Permit {
-    fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
+    pub(super) fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
         let permit = Self(Arc::clone(open));
         (open.fetch_add(1, Ordering::Relaxed) < limits::CONNECTIONS).then_some(permit)
     }

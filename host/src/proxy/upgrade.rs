@@ -40,15 +40,17 @@ impl Exchange {
             return Err(Refused::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE)));
         }
         // Nothing begins on a connection that is to end.
-        if self.member.is_ending() {
+        let permits = wish.permits(&self.connections).filter(|_| !self.member.is_ending());
+        let Some(permits) = permits else {
             return Err(Refused::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE)));
-        }
+        };
         let (member, stream) = (Rc::clone(&self.member), Rc::clone(&active.stream));
         let tunnel = Tunnel::new(far, Some(stream), async move {
             tokio::select! {
                 _ = active.ended() => {}
                 () = member.cut_off() => {}
             }
+            drop(permits);
         });
         Ok(hand_over(wish, fields, tunnel, &self.waiting).map(Either::Right))
     }

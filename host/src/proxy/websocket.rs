@@ -2,6 +2,8 @@
 //! HTTP/2.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use data_encoding::BASE64;
@@ -16,6 +18,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::timeout;
 
 use super::headers::RequestHead;
+use super::port::Permit;
 use super::upstream::{Far, Outgoing, Upstream, UpstreamError};
 use super::{hop, limits};
 use crate::wasm::HeaderPairs;
@@ -44,6 +47,14 @@ impl Wish {
                 Some(Self::Http2(hyper::upgrade::on(request)))
             }
             _ => None,
+        }
+    }
+
+    /// What it takes of [`limits::CONNECTIONS`], if so many are left: a stream that becomes a tunnel counts as a connection.
+    pub(super) fn permits(&self, connections: &Arc<AtomicUsize>) -> Option<Vec<Permit>> {
+        match self {
+            Self::Http1 => Some(Vec::new()),
+            Self::Http2(_) => Permit::take(connections).map(|permit| vec![permit]),
         }
     }
 
@@ -106,6 +117,9 @@ pub(super) async fn offer(
     let answered = timeout(limits::UPGRADE, upstream.upgrade(head, body)).await;
     let (mut response, far) = answered.map_err(|_| UpstreamError::Silent)??;
     let Some(far) = far else { return Ok(Answered::Plain(response)) };
+    if response.version() != Version::HTTP_11 {
+        return Err(UpstreamError::Upgrade("it is not HTTP/1.1"));
+    }
     is_switch(response.headers(), &accept).map_err(UpstreamError::Upgrade)?;
     hop::strip(response.headers_mut());
     response.headers_mut().remove(CONTENT_LENGTH);

@@ -18,6 +18,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::http;
 use crate::proxy::roster::Member;
 use crate::proxy::site::testing;
+use crate::proxy::tunnel::Waiting;
 use crate::wasm::{Connection, Filter};
 
 /// Larger than a stream's window and smaller than a peer's connection window.
@@ -59,11 +60,15 @@ async fn peer(upstream: &Rc<Upstream>) -> http2::SendRequest<Empty<Bytes>> {
         activity: Activity::new(false),
         audit: Rc::new(Audit::default()),
         admin: None,
+        websocket: false,
+        waiting: Waiting::default(),
+        connections: Default::default(),
     };
     let (ours, theirs) = duplex(64 * 1024);
     let (activity, exchange) = (Rc::clone(&exchange.activity), Rc::new(exchange));
+    let version = http::Version::Http2 { websocket: false };
     let answer = move |request| Rc::clone(&exchange).answer(request);
-    spawn_local(async move { http::serve(ours, activity, answer, true, member.asked_to_end()).await });
+    spawn_local(async move { http::serve(ours, activity, answer, version, member.asked_to_end()).await });
     let client =
         http2::Builder::new(LocalExecutor).initial_stream_window_size(1024).handshake(TokioIo::new(theirs));
     let (sender, connection) = client.await.expect("a connection");

@@ -22,6 +22,8 @@ pub struct Listener {
     pub chains: Vec<Chain>,
     /// Where admitted traffic goes. An HTTP listener without one answers 200 itself.
     pub upstream: Option<Upstream>,
+    /// Whether connections may become WebSockets.
+    pub websocket: bool,
     /// A TCP service that speaks before its clients do. It is connected after the handshake, and a client that is refused hears
     /// nothing of it.
     pub server_speaks_first: bool,
@@ -90,20 +92,23 @@ impl Listener {
             None => route["direct_response"] = json!({"status": 200, "body": {"inline_string": "ok\n"}}),
         }
         let hosts = json!([{"name": "service", "domains": ["*"], "routes": [route]}]);
-        typed(
-            "http",
-            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            json!({
-                "stat_prefix": chain.name,
-                // The client's own x-forwarded-client-cert is dropped.
-                "forward_client_cert_details": "SANITIZE",
-                "access_log": [self.stdout_log()],
-                "route_config": {"name": "service", "virtual_hosts": hosts},
-                "http_filters": filters,
-                // Trailers of HTTP/1.1 are dropped without this.
-                "http_protocol_options": {"enable_trailers": true},
-            }),
-        )
+        let mut config = json!({
+            "stat_prefix": chain.name,
+            // The client's own x-forwarded-client-cert is dropped.
+            "forward_client_cert_details": "SANITIZE",
+            "access_log": [self.stdout_log()],
+            "route_config": {"name": "service", "virtual_hosts": hosts},
+            "http_filters": filters,
+            // Trailers of HTTP/1.1 are dropped without this.
+            "http_protocol_options": {"enable_trailers": true},
+        });
+        if self.websocket {
+            // Without it Envoy answers every upgrade with 403.
+            config["upgrade_configs"] = json!([{"upgrade_type": "websocket"}]);
+            config["http2_protocol_options"] = json!({"allow_connect": true});
+        }
+        let manager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+        typed("http", manager, config)
     }
 
     fn tcp_proxy(&self, chain: &Chain) -> Value {
