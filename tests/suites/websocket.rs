@@ -325,12 +325,21 @@ fn the_websocket_whose_capability_is_taken_away_ends() {
     let site = Site::start(pki, "peer", &with_a_denied_path(), service.address);
     let (ends, mut stays) = (site.client(Some(&peer), "/chat", None), site.open(&peer));
     assert_eq!(ends.line(), "open");
+    let mut shared = site.http2(&peer);
+    let [chat, other] = ["/chat", "/other"].map(|path| {
+        let stream = connect(&mut shared, path);
+        assert_eq!(shared.frame().expect("a head").status(), 200);
+        stream
+    });
     let mut policy = with_a_denied_path();
     policy["http-capabilities"][0]["paths"] = json!(["/chat"]);
     site.change(&policy);
     assert_eq!(ends.line(), "lost");
     site.log_tells(&["end request", "path=/chat"]);
     assert!(stays.is_open());
+    // Of a connection over HTTP/2 nothing else ends.
+    shared.stream(chat).expect("the end of the stream");
+    hello(&mut shared, other);
 }
 
 const CONTEXT: &str = "Vespa Cloud tenant data plane:websocket";
@@ -439,30 +448,29 @@ fn connect(client: &mut Http2, path: &str) -> u32 {
     client.request("CONNECT", path, &fields, false).expect("sent")
 }
 
+/// Sends a message on a stream and sees it come back.
+fn hello(client: &mut Http2, stream: u32) {
+    client.data(stream, b"\x81\x85\0\0\0\0hello").expect("sent");
+    let frame = client.frame().expect("the echo");
+    let answer = (frame.kind, frame.stream, frame.payload.as_slice());
+    assert_eq!(answer, (Frame::DATA, stream, &b"\x81\x05hello"[..]));
+}
+
 #[test]
 fn streams_of_http2_are_websockets_too() {
     let service = Service::new();
     let (site, leaving, staying) = Site::peers(service.address);
     let (mut ends, mut stays) = (site.http2(&leaving), site.http2(&staying));
-    let hello = [&[0x81, 0x85, 0, 0, 0, 0][..], b"hello"].concat();
-    let ask = |client: &mut Http2, stream: u32| {
-        client.data(stream, &hello).expect("sent");
-        let frame = client.frame().expect("the echo");
-        assert_eq!(
-            (frame.kind, frame.stream, frame.payload.as_slice()),
-            (Frame::DATA, stream, &b"\x81\x05hello"[..])
-        );
-    };
     let streams = [&mut ends, &mut stays].map(|client| {
         let stream = connect(client, "/");
         assert_eq!(client.frame().expect("a head").status(), 200);
-        ask(client, stream);
+        hello(client, stream);
         stream
     });
     // A second one, beside an ordinary request.
     let second = connect(&mut stays, "/second");
     assert_eq!(stays.frame().expect("a head").status(), 200);
-    ask(&mut stays, second);
+    hello(&mut stays, second);
     // What a stream does not end like ends it: the service sees the end, and says its own.
     stays.end(second).expect("sent");
     let rest = stays.stream(second).expect("the end");
@@ -470,7 +478,7 @@ fn streams_of_http2_are_websockets_too() {
     site.change(&peers(&["staying"]));
     let last = ends.rest();
     assert!(last.iter().any(|frame| frame.kind == Frame::GOAWAY), "{last:?}");
-    ask(&mut stays, streams[1]);
+    hello(&mut stays, streams[1]);
     assert_eq!(service.requests(), ["/", "/", "/second"]);
 }
 
