@@ -532,6 +532,7 @@ fn listener_of(file: &str, json: &Value) -> Listener {
             address: Address::Tcp("127.0.0.1:8080".to_owned()),
             http2: false,
         }),
+        websocket: false,
         server_speaks_first: file.starts_with("tcp-server-first"),
         access_log: if protocol == Protocol::Tcp { tcp_log_format() } else { http_log_format() },
     }
