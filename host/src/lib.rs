@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod audit;
+mod certificate_version;
 pub mod clean;
 mod clock;
 pub mod config;

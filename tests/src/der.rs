@@ -1,7 +1,7 @@
-//! Certificates that no well-meaning library writes: subjects given byte by byte.
+//! Certificates that no well-meaning library writes: subjects given byte by byte, and versions of X.509.
 
 use peergate_host::pki::{Authority, Leaf};
-use rcgen::SigningKey;
+use rcgen::{KeyPair, SigningKey};
 use rustls::pki_types::CertificateDer;
 
 /// UTF8String.
@@ -32,22 +32,41 @@ pub fn subject(names: &[&[Attribute<'_>]]) -> Vec<u8> {
 /// The certificate cannot be made.
 pub fn with_subject(authority: &Authority, leaf: &Leaf, subject: &[u8]) -> peergate_host::pki::Credential {
     let mut credential = authority.issue(leaf).expect("a certificate");
-    let certificate = read(credential.leaf()).content;
-    let tbs = read(certificate);
-    let (before, rest) = skip(tbs.content, SUBJECT_INDEX);
-    let after = read(rest).rest;
-    let tbs_der = tlv(SEQUENCE, &[before, subject, after].concat());
+    credential.chain[0] = signed_again(authority.key(), credential.leaf(), |tbs| {
+        let (before, rest) = skip(tbs, SUBJECT_INDEX);
+        [before, subject, read(rest).rest].concat()
+    });
+    credential
+}
+
+/// A certificate of version 1 made one of version 2, which no tool writes, and signed by `key` again.
+///
+/// # Panics
+/// There is no signature.
+pub fn of_version_2(key: &KeyPair, certificate: &[u8]) -> CertificateDer<'static> {
+    signed_again(key, certificate, |tbs| [&[VERSION, 3, INTEGER, 1, 1], tbs].concat())
+}
+
+/// With the content of its TBSCertificate changed.
+fn signed_again(
+    key: &KeyPair,
+    certificate: &[u8],
+    change: impl FnOnce(&[u8]) -> Vec<u8>,
+) -> CertificateDer<'static> {
+    let tbs = read(read(certificate).content);
+    let tbs_der = tlv(SEQUENCE, &change(tbs.content));
     let algorithm = &tbs.rest[..tbs.rest.len() - read(tbs.rest).rest.len()];
     let mut signature = vec![0]; // no unused bits
-    signature.extend(authority.key().sign(&tbs_der).expect("a signature"));
-    let der = tlv(SEQUENCE, &[&tbs_der, algorithm, &tlv(BIT_STRING, &signature)].concat());
-    credential.chain[0] = CertificateDer::from(der);
-    credential
+    signature.extend(key.sign(&tbs_der).expect("a signature"));
+    tlv(SEQUENCE, &[&tbs_der, algorithm, &tlv(BIT_STRING, &signature)].concat()).into()
 }
 
 /// version, serialNumber, signature, issuer and validity come before the subject (RFC 5280, 4.1).
 const SUBJECT_INDEX: usize = 5;
 const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+/// The field `version` of TBSCertificate.
+const VERSION: u8 = 0xa0;
 const SET: u8 = 0x31;
 const OID: u8 = 0x06;
 const BIT_STRING: u8 = 0x03;

@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use peergate_host::pki::{Authority, Credential, Leaf};
 use peergate_policy::token::Derivation;
 use peergate_tests::{
     client::{Client, alert},
-    commands::{Curl, Finished, GET, curl, openssl, payload, peergate, run, s_client},
+    commands::{Curl, Finished, GET, curl, payload, peergate, run, s_client},
     host::{Host, Start, write_policy},
     pki::{Peer, Pki},
     policies::vespa_example,
@@ -20,7 +19,6 @@ use rustls::AlertDescription;
 use serde_json::{Value, json};
 
 /// Alert numbers (RFC 8446, 6).
-const CERTIFICATE_UNKNOWN: u8 = 46;
 const UNKNOWN_CA: u8 = 48;
 const CERTIFICATE_REQUIRED: u8 = 116;
 
@@ -193,28 +191,6 @@ fn a_pinned_certificate_without_its_key_is_nothing() {
         }
     }
     assert!(endpoint.upstream.requests().is_empty());
-}
-
-/// What `openssl x509 -req` makes without an extensions file.
-#[test]
-fn a_certificate_of_version_1_is_pinned_by_tls_1_3_and_refused_by_name_in_tls_1_2() {
-    let pki = Pki::new();
-    let directory = pki.directory();
-    openssl(directory, "ecparam -name prime256v1 -genkey -noout -out v1.key");
-    openssl(directory, "req -new -key v1.key -subj /CN=v1 -out v1.csr");
-    openssl(directory, "x509 -req -in v1.csr -signkey v1.key -days 2 -out v1.pem");
-    let mut show = Command::new("openssl");
-    show.arg("x509").arg("-in").arg(pki.file("v1.pem")).args(["-noout", "-text"]);
-    let text = run(&mut show, b"").stdout;
-    assert!(text.contains("Version: 1 (0x0)"), "{text}");
-    let old = Peer { chain: pki.file("v1.pem"), key: pki.file("v1.key"), ..self_signed(&pki, &Leaf::new()) };
-    let policy = data_plane(&[certificate_client("old", &["read"], &old)]);
-    let endpoint = Endpoint::start("mtls", pki, &policy);
-    let answer = endpoint.curl(Some(&old), "/", &[]);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let refused = endpoint.s_client(Some(&old), &["-tls1_2"]);
-    assert_eq!(refused.alert(), Some(CERTIFICATE_UNKNOWN), "{}", refused.output());
-    endpoint.wait_for_log("UnsupportedCertVersion");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::expiry::Expiry;
 use super::guard::{Audience, FileError, quoted, read};
 use super::pem;
 use super::revocation_list::{self, RevocationList};
+use crate::certificate_version::{Holder, UnsupportedVersion};
 use crate::clock;
 
 /// What a listener needs besides the policy. Read together, so never half of the old and half of the new.
@@ -118,6 +119,8 @@ pub enum Fault {
     RelativePath,
     /// The certificate at this position (from 1) does not parse.
     BadCertificate(usize),
+    /// The certificate at this position (from 1) is of a version of X.509 that is not read.
+    CertificateVersion(usize, UnsupportedVersion),
     /// The key belongs to another certificate.
     KeyMismatch {
         /// The file of the certificate.
@@ -188,6 +191,9 @@ impl fmt::Display for About<'_> {
                     "certificate {position} of {path} cannot be used: it is broken, or has a name that readers disagree about"
                 )
             }
+            Fault::CertificateVersion(position, version) => {
+                write!(formatter, "certificate {position} of {path} is {}", version.fault())
+            }
             Fault::KeyMismatch { certificates } => write!(
                 formatter,
                 "{path} is not the key of the first certificate in {}; the leaf must come first",
@@ -207,9 +213,19 @@ fn authorities(
     expiries.extend(Expiry::of_certificates(AUTHORITIES, path, &found));
     for (index, certificate) in found.into_iter().enumerate() {
         trust.update(&certificate);
-        store.add(certificate).map_err(|_| at(AUTHORITIES, path)(Fault::BadCertificate(index + 1)))?;
+        store.add(certificate.clone()).map_err(|_| {
+            at(AUTHORITIES, path)(bad_certificate(index + 1, &certificate, Holder::Authority))
+        })?;
     }
     Ok(store)
+}
+
+/// Why the certificate at this position (from 1) is of no use.
+fn bad_certificate(position: usize, der: &[u8], holder: Holder) -> Fault {
+    match UnsupportedVersion::of(der, holder) {
+        Some(version) => Fault::CertificateVersion(position, version),
+        None => Fault::BadCertificate(position),
+    }
 }
 
 fn identity(certificates_path: &Path, key_path: &Path) -> Result<CertifiedKey, CredentialsError> {
@@ -222,7 +238,8 @@ fn identity(certificates_path: &Path, key_path: &Path) -> Result<CertifiedKey, C
     match identity.keys_match() {
         Ok(()) => Ok(identity),
         Err(rustls::Error::InvalidCertificate(_)) => {
-            Err(at(CERTIFICATES, certificates_path)(Fault::BadCertificate(1)))
+            let leaf = identity.cert.first().map_or(&[][..], |leaf| leaf);
+            Err(at(CERTIFICATES, certificates_path)(bad_certificate(1, leaf, Holder::Own)))
         }
         Err(_) => {
             let certificates = certificates_path.to_owned();

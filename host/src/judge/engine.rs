@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use super::judgement::Judgement;
 use super::subject::Subject;
+use crate::certificate_version::{Holder, UnsupportedVersion};
+use crate::tls::Authentication;
 use crate::wasm::{
     Clock, Connection, Filter, FilterError, HeaderPairs, Outcome, PeerCertificate, StartError, Tls, Worker,
 };
@@ -73,7 +75,18 @@ impl Engine {
             (Endpoint::Peer, Ok(identity)) => policy.explain(&identity).collect(),
             _ => Vec::new(),
         };
-        Ok(Judgement { rules, ..judgement })
+        Ok(Judgement { rules, note: note(&configuration, question.subject), ..judgement })
+    }
+}
+
+/// Verifiers of chains differ in this: the host's reads version 3 only, Envoy's any.
+fn note(configuration: &Configuration, subject: &Subject) -> Option<String> {
+    match subject {
+        Subject::Certificate(der) if Authentication::of(configuration).verifies_chains() => {
+            let unsupported = UnsupportedVersion::of(der, Holder::Client)?;
+            Some(format!("`peergate run` refuses it in the handshake, Envoy does not: {unsupported}"))
+        }
+        _ => None,
     }
 }
 
@@ -212,6 +225,7 @@ fn read_decision(text: &str, allow: bool, status: u16) -> Result<Judgement, Engi
         client: Some(decision["client"].clone()).filter(|client| !client.is_null()),
         token: Some(decision["token"].clone()).filter(|token| !token.is_null()),
         rules: Vec::new(),
+        note: None,
         native_because: None,
     })
 }

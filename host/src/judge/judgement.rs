@@ -22,6 +22,8 @@ pub struct Judgement {
     /// A known token that was refused.
     pub(super) token: Option<Value>,
     pub(super) rules: Vec<RuleReport>,
+    /// What the policy does not decide, and the places to which it comes.
+    pub(super) note: Option<String>,
     /// Why filter.wasm was not asked, where it could not be.
     pub(super) native_because: Option<&'static str>,
 }
@@ -41,6 +43,7 @@ impl Judgement {
             client: None,
             token: None,
             rules: Vec::new(),
+            note: None,
             native_because: None,
         };
         match decision {
@@ -92,6 +95,9 @@ impl Judgement {
         if let Some(would_deny) = &self.would_deny {
             json["would_deny"] = json!(would_deny);
         }
+        if let Some(note) = &self.note {
+            json["note"] = json!(note);
+        }
         json
     }
 
@@ -141,6 +147,9 @@ impl fmt::Display for Judgement {
                     )?;
                 }
             }
+        }
+        if let Some(note) = &self.note {
+            writeln!(formatter, "  note: {note}")?;
         }
         Ok(())
     }

@@ -90,6 +90,7 @@ pub async fn connect(
         verified: None.into(),
         proven: None.into(),
         judged: None.into(),
+        unsupported: None.into(),
     });
     let connector = TlsConnector::from(config.clone());
     let connecting = match only {
@@ -108,6 +109,6 @@ pub async fn connect(
         }
         (_, Some((_, verdict))) if !verdict.allow => Err(ConnectError::Denied(verdict)),
         (Ok(_), _) => Err(wrong("the filter was not asked")),
-        (Err(error), _) => Err(ConnectError::Handshake(error)),
+        (Err(error), _) => Err(ConnectError::Handshake(handshake.cause(error))),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::authentication::Authentication;
+use crate::certificate_version::{Holder, UnsupportedVersion};
 use crate::wasm::{Connection, PeerCertificate, Tls, Verdict, Worker};
 
 /// A handshake in progress: what the filter is told, what it said, and what was proven.
@@ -32,6 +34,18 @@ pub(super) struct Handshake {
     /// The leaf whose key the peer has, where only requests are judged.
     pub(super) proven: RefCell<Option<PeerCertificate>>,
     pub(super) judged: RefCell<Option<(Rc<Connection>, Verdict)>>,
+    /// Why a chain was not even looked at.
+    pub(super) unsupported: Cell<Option<UnsupportedVersion>>,
+}
+
+impl Handshake {
+    /// Why it failed: `error`, unless something more was noted.
+    pub(super) fn cause(&self, error: io::Error) -> io::Error {
+        match self.unsupported.take() {
+            Some(unsupported) => io::Error::new(error.kind(), unsupported),
+            None => error,
+        }
+    }
 }
 
 /// Polls `future` with `handshake` as the one the gate judges.
@@ -89,7 +103,10 @@ impl ClientCertVerifier for Gate {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.verifier.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self
+            .verifier
+            .verify_client_cert(end_entity, intermediates, now)
+            .map_err(|error| unsupported(error, Holder::Client, end_entity, intermediates))?;
         let handshake = current().ok_or(REFUSED)?;
         handshake.verified.replace(Some(end_entity.to_vec()));
         Ok(verified)
@@ -141,6 +158,32 @@ pub(super) fn ask_filter(
     handshake.judged.replace(Some((connection, verdict)));
     if allow { Ok(()) } else { Err(REFUSED) }
 }
+
+/// `error`, unless it is about the version of a certificate: that one is noted in the handshake.
+pub(super) fn unsupported(
+    error: Error,
+    holder: Holder,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Error {
+    let is_about_version = match &error {
+        Error::InvalidCertificate(CertificateError::Other(cause)) => {
+            cause.0.downcast_ref() == Some(&webpki::Error::UnsupportedCertVersion)
+        }
+        _ => false,
+    };
+    let found = UnsupportedVersion::in_chain(leaf, holder, intermediates.iter().map(AsRef::as_ref));
+    match (current(), found) {
+        (Some(handshake), Some(found)) if is_about_version => {
+            handshake.unsupported.set(Some(found));
+            UNSUPPORTED
+        }
+        _ => error,
+    }
+}
+
+/// rustls turns this one into the alert `unsupported_certificate` (RFC 8446 section 6.2).
+const UNSUPPORTED: Error = Error::InvalidCertificate(CertificateError::InvalidPurpose);
 
 /// rustls turns this one into the alert `access_denied` (RFC 8446 section 6.2).
 pub(super) const REFUSED: Error = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);

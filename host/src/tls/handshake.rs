@@ -107,12 +107,13 @@ async fn unlimited(
         verified: None.into(),
         proven: None.into(),
         judged: None.into(),
+        unsupported: None.into(),
     });
     match polled(&handshake, start.into_stream(Arc::clone(config)).into_fallible()).await {
         Ok(stream) => admit(terms.authentication(), &handshake, stream),
         Err((error, socket)) => Err(match handshake.judged.take() {
             Some((_, verdict)) if !verdict.allow => Refusal::Denied(verdict, socket),
-            _ => Refusal::Failed(error, Some(socket)),
+            _ => Refusal::Failed(handshake.cause(error), Some(socket)),
         }),
     }
 }

@@ -6,7 +6,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::gate::{REFUSED, ask_filter, current};
+use super::gate::{REFUSED, ask_filter, current, unsupported};
+use crate::certificate_version::Holder;
 
 /// Chain, revocation and, unless the policy disables it, the name that was dialled.
 #[derive(Debug)]
@@ -81,8 +82,10 @@ impl ServerCertVerifier for ServerGate {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified =
-            self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let verified = self
+            .0
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .map_err(|error| unsupported(error, Holder::Server, end_entity, intermediates))?;
         let handshake = current().ok_or(REFUSED)?;
         handshake.verified.replace(Some(end_entity.to_vec()));
         Ok(verified)
