@@ -18,7 +18,7 @@ FOREIGN     := $(addprefix -p filter-,$(notdir $(wildcard tests/filters/*)))
 FOREIGN_TARGET := wasm32-wasip1
 FOREIGN_FOR := --profile wasm --target $(FOREIGN_TARGET)
 
-.PHONY: help build wasm filters pki envoy clients kubernetes demo test envoy-test bench check fmt clippy deny audit clean tools
+.PHONY: help build wasm filters pki envoy clients kubernetes demo test envoy-test bench check oci dist fmt clippy deny audit clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -64,6 +64,21 @@ bench: build ## CPU per decision by number of rules, and whether the check of a 
 	@cargo bench --locked -p peergate-tests --bench review --profile release
 
 check: fmt clippy deny test ## all that CI runs: fmt, clippy, deny, test
+
+oci: wasm ## the filter as an OCI image, target/oci/filter; prints its digest
+	@./envoy/oci-image.py filter $(FILTER) --out target/oci/filter
+
+dist: wasm ## a static host, the filter and checksums, target/dist; both as OCI images, target/oci
+	@echo 'int main(void) { return 0; }' | cc -static -x c - -o /dev/null || { \
+	  echo "missing: a C library to link statically"; echo "install with: apt-get install libc6-dev"; exit 1; }
+	@cargo rustc --release --locked -p peergate --bin peergate -- -C target-feature=+crt-static
+	@rm -rf target/dist && mkdir -p target/dist
+	@strip -o target/dist/peergate target/release/peergate
+	@cp $(FILTER) LICENSE target/dist
+	@cd target/dist && sha256sum * | tee SHA256SUMS
+	@echo "target/oci/host: $$(./envoy/oci-image.py host target/dist/peergate --license LICENSE --out target/oci/host)"
+	@echo "target/oci/filter: $$(./envoy/oci-image.py filter $(FILTER) --out target/oci/filter)"
+	@./tests/dist.sh target/oci/host
 
 fmt: tools
 	$(call timed,fmt,cargo fmt --all --check)

@@ -30,7 +30,7 @@ pub(super) struct WasmPlugin {
     /// Where the proxies find the filter: oci://, https:// or file://
     #[arg(long, value_name = "URL", default_value = "file:///var/lib/peergate/filter.wasm")]
     url: String,
-    /// SHA-256 of what is at the URL; of an image, that of its manifest [default: that of --filter]
+    /// SHA-256 of what is at the URL; of an image, that of its manifest [default: that in the URL, `@sha256:`, or of --filter]
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
     /// The compiled filter, here
@@ -87,14 +87,33 @@ impl Istio {
 impl WasmPlugin {
     pub(super) fn rendered(self) -> Result<String, String> {
         let (mesh, plugin) = self.place.read()?;
-        let sha256 = match self.sha256 {
-            Some(hex) if is_digest(&hex) => hex,
-            Some(_) => return Err("`--sha256`: expected 64 lower-case hex digits".to_owned()),
-            None => digest(&self.filter)?,
-        };
+        let sha256 = self.digest()?;
         let module = Module { url: self.url, sha256 };
         let resources = mesh.wasm_plugin(&plugin, &module).map_err(|error| error.to_string())?;
         Ok(self.place.format.resources(&resources, "peergate render wasmplugin"))
+    }
+}
+
+impl WasmPlugin {
+    /// Istio compares it with the digest of an image's manifest, or of the module that it fetched.
+    fn digest(&self) -> Result<String, String> {
+        let pinned = self.url.split_once("@sha256:").map(|(_, hex)| hex);
+        for (hex, place) in [(self.sha256.as_deref(), "--sha256"), (pinned, "--url")] {
+            if hex.is_some_and(|hex| !is_digest(hex)) {
+                return Err(format!("`{place}`: expected 64 lower-case hex digits"));
+            }
+        }
+        match (self.sha256.as_deref(), pinned) {
+            (Some(given), Some(pinned)) if given != pinned => {
+                Err(format!("`--sha256`: the URL says `{pinned}`; leave one of them out"))
+            }
+            (Some(hex), _) | (None, Some(hex)) => Ok(hex.to_owned()),
+            (None, None) if self.url.starts_with("oci://") => Err(format!(
+                "`--url`: the image's digest is missing, `make oci` prints it; write `{}@sha256:DIGEST`",
+                self.url
+            )),
+            (None, None) => digest(&self.filter),
+        }
     }
 }
 
