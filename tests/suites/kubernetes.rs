@@ -338,6 +338,37 @@ fn only_the_ports_of_the_host_are_open() {
     }
 }
 
+/// What a host forwards in plaintext stays within its pod, or, of a DaemonSet, on its node.
+#[test]
+fn plaintext_goes_nowhere_else() {
+    for name in OVERLAYS {
+        let resources = build(&overlay(name));
+        let configuration: Value =
+            serde_json::from_str(config(&resources, "peergate", "host.json")).expect("JSON");
+        for inbound in list(&configuration["inbound"]) {
+            let upstream = text(&inbound["upstream"]["address"]);
+            let Some(service) = upstream.strip_suffix(".vespa.svc.cluster.local:8080") else {
+                assert_eq!(upstream, "127.0.0.1:8080", "{name}");
+                continue;
+            };
+            let services = of_kind(&resources, "Service");
+            let service = services.iter().find(|it| it["metadata"]["name"] == service).expect("a service");
+            assert_eq!(service["spec"]["internalTrafficPolicy"], "Local");
+            let policies = of_kind(&resources, "NetworkPolicy");
+            let selected =
+                |it: &&&Value| it["spec"]["podSelector"]["matchLabels"] == service["spec"]["selector"];
+            let policy = policies.iter().find(selected).expect("a policy for the pods behind it");
+            let vespa = json!({"podSelector": {"matchLabels": service["spec"]["selector"]}});
+            let host = json!({"podSelector": {"matchLabels": {"peergate/host": "true"}}});
+            let expected = json!([
+                {"from": [host], "ports": [{"port": 8080, "protocol": "TCP"}]},
+                {"from": [vespa]},
+            ]);
+            assert_eq!(policy["spec"]["ingress"], expected);
+        }
+    }
+}
+
 /// A pod with its host, a service behind it, and clients.
 struct Running {
     pod: Pod,
