@@ -140,21 +140,37 @@ struct Layers {
 }
 
 impl Layers {
-    fn start((release, identity): (&'static str, Identity), l4: &Value, http: &Value) -> Self {
-        Self::with_filters((release, identity), l4, http, |_| ())
+    fn start(release: (&'static str, Identity), l4: &Value, http: &Value) -> Self {
+        Self::with_filters(release, l4, http, |_| ())
+    }
+
+    /// Both decisions in one VM, which remembers the first.
+    fn in_one_vm(release: (&'static str, Identity), policy: &Value) -> Self {
+        Self::with(release, policy, policy, Some("one".to_owned()), |_| ())
     }
 
     /// `change` may add to the HTTP filters.
     fn with_filters(
+        release: (&'static str, Identity),
+        l4: &Value,
+        http: &Value,
+        change: impl FnOnce(&mut Vec<Value>),
+    ) -> Self {
+        Self::with(release, l4, http, None, change)
+    }
+
+    fn with(
         (release, identity): (&'static str, Identity),
         l4: &Value,
         http: &Value,
+        vm_id: Option<String>,
         change: impl FnOnce(&mut Vec<Value>),
     ) -> Self {
         let (pki, upstream) = (Pki::new(), Upstream::http());
         let gate = |name, protocol, policy: &Value| Listener {
             identity,
             upstream: Some(upstream.address),
+            vm_id: vm_id.clone(),
             ..listener(release, name, &pki, protocol, json!({"endpoint": "peer", "policy": policy}))
         };
         let listeners = vec![gate("connection", Protocol::Tcp, l4), gate("gate", Protocol::Http, http)];
@@ -362,8 +378,11 @@ fn each_request_is_logged_with_its_own_decision() {
     if skipped("requests of one connection") {
         return;
     }
-    for release in RELEASES {
-        let layers = Layers::start(release, &rules(), &rules());
+    let layers = RELEASES.into_iter().flat_map(|release| {
+        [Layers::start(release, &rules(), &rules()), Layers::in_one_vm(release, &rules())]
+    });
+    for layers in layers {
+        let release = layers.release;
         let monitor = layers.issue(&monitor("a"));
         let address = layers.envoy.listener("gate").expect("the listener");
         let mut client = Http2::connect(address, layers.pki.ca(), Some(&monitor)).expect("a connection");

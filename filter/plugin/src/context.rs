@@ -82,8 +82,8 @@ pub(crate) struct Peer {
     gate: Rc<Gate>,
     /// Of a connection.
     verdict: Option<Rc<Verdict>>,
-    /// Of a request, which is judged once.
-    answer: Option<Rc<Verdict>>,
+    /// Of a request, which is judged once, and how many decisions there were by then.
+    answer: Option<(Rc<Verdict>, u64)>,
     closed: bool,
     /// Whether the proxy asked for a decision.
     asked: bool,
@@ -106,8 +106,8 @@ impl Peer {
 
     /// Before the proxy writes its access log.
     pub(crate) fn on_log(&self) {
-        if let Some(verdict) = &self.answer {
-            self.gate.repeat(verdict);
+        if let Some((verdict, number)) = &self.answer {
+            self.gate.repeat(verdict, *number);
         }
     }
 
@@ -116,7 +116,7 @@ impl Peer {
         let authority = self.authority()?;
         let service = authority.as_deref().map_or(Service::Named, |it| self.gate.configuration().service(it));
         let verdict = self.gate.judge_request(&head, service);
-        self.answer = Some(verdict.clone());
+        self.answer = Some((verdict.clone(), self.gate.decisions()));
         if let Decision::Deny(denial) = verdict.decision() {
             Reply::denial(denial.reason()).send(denial.reason().as_str())?;
             return Ok(Action::Pause);

@@ -33,6 +33,7 @@ pub(crate) struct Gate {
     deprecated: RefCell<Vec<(String, Option<u32>)>>,
     /// Whether a network filter decides about the connections of requests.
     connections: Cell<bool>,
+    decisions: Cell<u64>,
 }
 
 /// What is decided about.
@@ -54,6 +55,7 @@ impl Gate {
             timing: RefCell::default(),
             deprecated: RefCell::default(),
             connections: Cell::new(false),
+            decisions: Cell::new(0),
         }
     }
 
@@ -81,11 +83,18 @@ impl Gate {
     }
 
     /// Says once more what was decided about a request, when its end is logged. Behind a network filter Envoy keeps one
-    /// filter state for all requests of a connection, and another request may have written there since.
-    pub(crate) fn repeat(&self, verdict: &Verdict) {
-        if self.connections.get() && !filter_state::has(verdict) {
+    /// filter state for all requests of a connection, and another request may have written there since: `number` is what
+    /// [`Gate::decisions`] said after this one.
+    pub(crate) fn repeat(&self, verdict: &Verdict, number: u64) {
+        let overwritten = || number != self.decisions.get() && !filter_state::has(verdict);
+        if self.connections.get() && overwritten() {
             filter_state::leave(verdict, self.configuration.endpoint());
         }
+    }
+
+    /// How many decisions there were so far.
+    pub(crate) fn decisions(&self) -> u64 {
+        self.decisions.get()
     }
 
     /// As [`Gate::judge_connection`], about a request for `service`.
@@ -117,6 +126,7 @@ impl Gate {
             verdict = Rc::new(verdict.for_deprecated(name));
         }
         filter_state::leave(&verdict, self.configuration.endpoint());
+        self.decisions.set(self.decisions.get().wrapping_add(1));
         verdict.count(&self.counters, self.configuration.policy());
         let refused = match verdict.decision() {
             Decision::Allow(grant) => grant.would_deny().is_some(),

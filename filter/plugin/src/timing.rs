@@ -1,8 +1,9 @@
 //! How long decisions take: the histogram `peergate_decision_duration_ns`, by outcome, in nanoseconds of the proxy's wall clock, from
 //! the first question to the proxy to the verdict.
 //!
-//! Envoy's clock is `std::chrono::system_clock`, so it is fine enough; but asking it again and recording cost more than a tenth of
-//! a decision that is remembered. So one of [`EVERY`] decisions is timed, the first one included, whatever it is.
+//! Envoy's clock is `std::chrono::system_clock`, so it is fine enough; but asking it again and recording took a microsecond of
+//! each request, a third of what the filter takes of one. So one of [`EVERY`] decisions is timed, the first one included, whatever
+//! it is.
 
 use crate::envoy;
 
