@@ -102,7 +102,18 @@ fn bootstrap(release: &str, protocol: Protocol, pki: &Pki, upstream: &Upstream) 
         ..listener(release, "gate", pki, protocol, peer_endpoint(&vespa_example()))
     };
     gate.vm_id = Some("peergate".to_owned());
-    Bootstrap { filter: filter(), listeners: vec![gate] }.to_json()
+    prompt(Bootstrap { filter: filter(), listeners: vec![gate] })
+}
+
+/// By default Envoy keeps a connection that it closes for another second.
+fn prompt(bootstrap: Bootstrap) -> Value {
+    let mut json = bootstrap.to_json();
+    for listener in json["static_resources"]["listeners"].as_array_mut().expect("a list") {
+        if let Some(manager) = holder(listener, "http_filters") {
+            manager["delayed_close_timeout"] = json!("0s");
+        }
+    }
+    json
 }
 
 fn write(pki: &Pki, bootstrap: &Value) -> PathBuf {
@@ -747,7 +758,7 @@ fn twice(pki: &Pki, upstream: &Upstream, vm_ids: [&str; 2]) -> Value {
         vm_id: Some(vm_id.to_owned()),
         ..listener("1.40.0", name, pki, Protocol::Http, peer_endpoint(&vespa_example()))
     });
-    Bootstrap { filter: filter(), listeners: listeners.collect() }.to_json()
+    prompt(Bootstrap { filter: filter(), listeners: listeners.collect() })
 }
 
 #[test]
