@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::bearer::{self, BearerError};
 use crate::decision::{Decision, DenyReason, Grant};
+use crate::holders::{Holder, Holders};
 use crate::identity::Digest;
-use crate::index::DigestIndex;
 use crate::permission::{Permission, PermissionRules, Permissions};
 use crate::request::Request;
-use crate::token::{CheckHash, Derivation, Fingerprint};
+use crate::token::{Derivation, Fingerprint};
 use crate::unix_time::UnixTime;
 
 /// The policy key `data-plane`.
@@ -18,11 +18,12 @@ use crate::unix_time::UnixTime;
 pub struct DataPlane {
     pub(crate) token_context: String,
     pub(crate) trust: CertificateTrust,
-    pub(crate) clients: Vec<Client>,
+    pub(crate) clients: Box<[Client]>,
     /// By SHA-256 of the leaf.
-    pub(crate) certificates: DigestIndex<Vec<Holder>>,
-    /// By [`CheckHash::key`].
-    pub(crate) tokens: DigestIndex<Vec<Holder>>,
+    pub(crate) certificates: Holders,
+    /// By check hash.
+    pub(crate) tokens: Holders,
+    pub(crate) versions: Box<[TokenUse]>,
     pub(crate) permission_rules: PermissionRules,
 }
 
@@ -35,8 +36,6 @@ pub enum CertificateTrust {
     Any,
 }
 
-pub(crate) type ClientIndex = u32;
-
 /// An entry of `clients`.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -44,22 +43,7 @@ pub(crate) struct Client {
     pub(crate) permissions: Permissions,
 }
 
-/// A client that holds a credential.
-#[derive(Clone, Debug)]
-pub(crate) struct Holder {
-    pub(crate) client: ClientIndex,
-    /// Where the credential is a version of a token.
-    pub(crate) version: Option<Version>,
-}
-
-/// One version of a token.
-#[derive(Clone, Debug)]
-pub(crate) struct Version {
-    pub(crate) check_hash: CheckHash,
-    pub(crate) token: Arc<TokenUse>,
-}
-
-/// The token behind a decision: all that may be known of it, and nothing that opens a door.
+/// One version of a token, the one behind a decision: all that may be known of it, and nothing that opens a door.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TokenUse {
     /// The token's id.
@@ -106,10 +90,10 @@ impl DataPlane {
                 token: None,
             });
         }
-        let Some(holders) = self.certificates.find(leaf) else {
+        let mut clients = self.certificates.of(leaf).map(|holder| self.client(holder)).peekable();
+        if clients.peek().is_none() {
             return Decision::deny(DenyReason::CertificateUnknown);
-        };
-        let clients = holders.iter().map(|holder| self.client(holder));
+        }
         match union(clients.filter(|client| client.permissions.include(required))) {
             Some((ids, permissions)) => Decision::client(ClientGrant { ids, permissions, token: None }),
             None => Decision::deny(DenyReason::PermissionMissing),
@@ -132,23 +116,15 @@ impl DataPlane {
             Err(reason) => return Decision::deny(reason),
         };
         let check_hash = Derivation::of(token).check_hash(&self.token_context);
-        let holders = self.tokens.find(&check_hash.key()).into_iter().flatten();
-        let held: Vec<(&Client, &Arc<TokenUse>)> = holders
-            .filter_map(|holder| holder.version.as_ref().map(|version| (holder, version)))
-            .filter(|(_, version)| version.check_hash == check_hash)
-            .map(|(holder, version)| (self.client(holder), &version.token))
-            .collect();
+        let holders = self.tokens.of(check_hash.bytes());
+        let held: Vec<(&Client, &TokenUse)> =
+            holders.map(|holder| (self.client(holder), self.version(holder))).collect();
         self.judge_holders(&held, required, now)
     }
 
-    fn judge_holders(
-        &self,
-        held: &[(&Client, &Arc<TokenUse>)],
-        required: Permission,
-        now: UnixTime,
-    ) -> Decision {
+    fn judge_holders(&self, held: &[(&Client, &TokenUse)], required: Permission, now: UnixTime) -> Decision {
         let Some((_, known)) = held.first() else { return Decision::deny(DenyReason::TokenUnknown) };
-        let refused = |reason, token: &Arc<TokenUse>| Decision::deny_token(reason, Arc::clone(token));
+        let refused = |reason, token: &TokenUse| Decision::deny_token(reason, Arc::new(token.clone()));
         let permitted = || held.iter().filter(|(client, _)| client.permissions.include(required));
         let Some((_, wanted)) = permitted().next() else {
             return refused(DenyReason::PermissionMissing, known);
@@ -161,12 +137,17 @@ impl DataPlane {
             return refused(DenyReason::TokenAmbiguous, used);
         }
         let (ids, permissions) = union(usable().map(|(client, _)| *client)).unwrap_or_default();
-        Decision::client(ClientGrant { ids, permissions, token: Some(Arc::clone(used)) })
+        Decision::client(ClientGrant { ids, permissions, token: Some(Arc::new((*used).clone())) })
     }
 
     /// INVARIANT: a holder is made together with the client it points to.
     fn client(&self, holder: &Holder) -> &Client {
         &self.clients[holder.client as usize]
+    }
+
+    /// INVARIANT: as for the client, where the credential is a token.
+    fn version(&self, holder: &Holder) -> &TokenUse {
+        &self.versions[holder.version as usize]
     }
 }
 

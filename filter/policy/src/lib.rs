@@ -41,6 +41,7 @@ mod error;
 mod escape;
 mod explanation;
 mod files;
+mod holders;
 mod http_capabilities;
 mod identity;
 mod index;

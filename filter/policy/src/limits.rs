@@ -1,7 +1,7 @@
 //! Bounds on what comes from outside. Each exists so that work and memory per decision are bounded too.
 
 /// Largest policy document, in bytes. What fits into the 64 MiB of a VM of the host is the narrower limit: about 40,000
-/// rules of ordinary length, or 100,000 tokens.
+/// rules of ordinary length, or 100,000 clients with a token each.
 pub const DOCUMENT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Most entries of `authorized-peers`.

@@ -18,6 +18,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::escape::{from_hex, to_hex};
+use crate::identity::Digest;
 
 /// `info` of the fingerprint; no token context may be this.
 pub const FINGERPRINT_CONTEXT: &str = "Vespa token fingerprint";
@@ -61,12 +62,8 @@ impl Derivation {
 }
 
 impl CheckHash {
-    /// The bytes by which an index finds candidates. They are the output of a one-way function: how long a look-up takes
-    /// tells nothing about a token.
-    pub(crate) fn key(&self) -> [u8; 32] {
-        let mut key = [0; 32];
-        key[..16].copy_from_slice(&self.0[..16]);
-        key
+    pub(crate) fn bytes(&self) -> &Digest {
+        &self.0
     }
 
     /// Lower-case hex, as it stands in a policy.

@@ -15,6 +15,7 @@ mod grants;
 mod http;
 mod imports;
 mod load;
+mod memory;
 mod properties;
 
 /// What every test filter has: the ABI's mark, memory, an allocator, and the imports that tests use.

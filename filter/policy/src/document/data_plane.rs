@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::rules;
-use crate::data_plane::{CertificateTrust, Client, ClientIndex, DataPlane, Holder, TokenUse, Version};
+use crate::data_plane::{CertificateTrust, Client, DataPlane, TokenUse};
 use crate::error::{Fault, PolicyErrorKind};
 use crate::escape::from_hex;
+use crate::holders::{Holder, Holders};
 use crate::identity::{Certificate, Digest};
-use crate::index::{DigestIndex, Texts};
+use crate::index::Texts;
 use crate::json::Node;
 use crate::permission::{Permission, PermissionRule, PermissionRules, Permissions};
 use crate::schema::{self, CERTIFICATE, CLIENT, DATA_PLANE, Members, PERMISSION_RULE, TOKEN, VERSION};
@@ -22,25 +23,22 @@ pub(super) fn parse(node: Node<'_>, warnings: &mut Vec<String>) -> Result<DataPl
     let members = DATA_PLANE.members(node, false)?;
     let context = members.find("token-context");
     let token_context = context.map_or(Ok("".into()), |node| node.string())?.into_owned();
-    let mut reader = Reader {
-        data_plane: DataPlane {
-            token_context,
-            trust: match members.find("trusted-certificates") {
-                Some(word) => schema::choice(word, TRUST_WORDS, TRUST)?,
-                None => CertificateTrust::Clients,
-            },
-            clients: Vec::new(),
-            certificates: DigestIndex::default(),
-            tokens: DigestIndex::default(),
-            permission_rules: permission_rules(&members)?,
-        },
-        ids: Texts::new(),
+    let trust = match members.find("trusted-certificates") {
+        Some(word) => schema::choice(word, TRUST_WORDS, TRUST)?,
+        None => CertificateTrust::Clients,
     };
+    let permission_rules = permission_rules(&members)?;
     // An empty list is legal, and refuses everyone.
-    for client in members.require("clients")?.array()? {
-        reader.client(client)?;
-    }
-    let data_plane = reader.data_plane;
+    let clients = Clients::read(members.require("clients")?.array()?)?;
+    let data_plane = DataPlane {
+        token_context,
+        trust,
+        clients: clients.clients.into(),
+        certificates: Holders::new(clients.certificates),
+        tokens: Holders::new(clients.tokens),
+        versions: clients.versions.into(),
+        permission_rules,
+    };
     let unusable_context = matches!(data_plane.token_context.as_str(), "" | FINGERPRINT_CONTEXT);
     if unusable_context && (!data_plane.tokens.is_empty() || context.is_some()) {
         return Err(context.unwrap_or(node).fault(PolicyErrorKind::TokenContext));
@@ -74,12 +72,27 @@ fn permission_rules(members: &Members<'_>) -> Result<PermissionRules, Fault> {
     Ok(PermissionRules::new(entries.into_iter().map(rule).collect::<Result<_, _>>()?))
 }
 
-struct Reader {
-    data_plane: DataPlane,
+/// What the entries of `clients` add up to.
+#[derive(Default)]
+struct Clients {
+    clients: Vec<Client>,
+    certificates: Vec<Holder>,
+    tokens: Vec<Holder>,
+    versions: Vec<TokenUse>,
     ids: Texts,
 }
 
-impl Reader {
+impl Clients {
+    fn read(entries: Vec<Node<'_>>) -> Result<Self, Fault> {
+        let mut clients = Self::default();
+        // There may be a hundred thousand of them, in the memory of a VM: lists that grow would leave holes.
+        clients.clients.reserve_exact(entries.len());
+        for entry in entries {
+            clients.client(entry)?;
+        }
+        Ok(clients)
+    }
+
     fn client(&mut self, node: Node<'_>) -> Result<(), Fault> {
         let members = CLIENT.members(node, false)?;
         let id_node = members.require("id")?;
@@ -100,8 +113,8 @@ impl Reader {
         {
             permissions = permissions.with(schema::choice(word, Permission::WORDS, Permission::VALUES)?);
         }
-        let index = ClientIndex::try_from(self.data_plane.clients.len()).unwrap_or(ClientIndex::MAX);
-        self.data_plane.clients.push(Client { id, permissions });
+        let index = number(&self.clients);
+        self.clients.push(Client { id, permissions });
         match (members.find("certificates"), members.find("tokens")) {
             (Some(certificates), None) => self.certificates(index, certificates),
             (None, Some(tokens)) => self.tokens(index, tokens),
@@ -109,17 +122,14 @@ impl Reader {
         }
     }
 
-    fn certificates(&mut self, client: ClientIndex, node: Node<'_>) -> Result<(), Fault> {
+    fn certificates(&mut self, client: u32, node: Node<'_>) -> Result<(), Fault> {
         for entry in node.filled_array("a client without certificates could never connect")? {
-            self.data_plane
-                .certificates
-                .entry(digest(entry)?, Vec::new)
-                .push(Holder { client, version: None });
+            self.certificates.push(Holder { digest: digest(entry)?, client, version: 0 });
         }
         Ok(())
     }
 
-    fn tokens(&mut self, client: ClientIndex, node: Node<'_>) -> Result<(), Fault> {
+    fn tokens(&mut self, client: u32, node: Node<'_>) -> Result<(), Fault> {
         for entry in node.filled_array("a client without tokens could never connect")? {
             let members = TOKEN.members(entry, false)?;
             let id_node = members.require("id")?;
@@ -134,7 +144,7 @@ impl Reader {
         Ok(())
     }
 
-    fn version(&mut self, client: ClientIndex, id: &Arc<str>, node: Node<'_>) -> Result<(), Fault> {
+    fn version(&mut self, client: u32, id: &Arc<str>, node: Node<'_>) -> Result<(), Fault> {
         let members = VERSION.members(node, false)?;
         let not_hex = |node: Node<'_>, bytes| node.fault(PolicyErrorKind::NotHex { bytes });
         let fingerprint_node = members.require("fingerprint")?;
@@ -143,11 +153,21 @@ impl Reader {
         let check_hash: CheckHash = hash_node.string()?.parse().map_err(|_| not_hex(hash_node, 32))?;
         // Vespa reads a blank expiration as the epoch; here every version says what it means.
         let expiration = expiration(members.require("expiration")?)?;
-        let token = Arc::new(TokenUse { id: Arc::clone(id), fingerprint, expiration });
-        let holders = self.data_plane.tokens.entry(check_hash.key(), Vec::new);
-        holders.push(Holder { client, version: Some(Version { check_hash, token }) });
+        if self.versions.is_empty() {
+            // Most clients with tokens have one.
+            self.versions.reserve_exact(self.clients.capacity());
+            self.tokens.reserve_exact(self.clients.capacity());
+        }
+        let version = number(&self.versions);
+        self.versions.push(TokenUse { id: Arc::clone(id), fingerprint, expiration });
+        self.tokens.push(Holder { digest: *check_hash.bytes(), client, version });
         Ok(())
     }
+}
+
+/// The place of the next one. Documents are too small for as many as a `u32` cannot count.
+fn number<T>(list: &[T]) -> u32 {
+    u32::try_from(list.len()).unwrap_or(u32::MAX)
 }
 
 fn expiration(node: Node<'_>) -> Result<Option<UnixTime>, Fault> {
