@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peergate_host::pki::Leaf;
+use peergate_host::pki::{Authority, Leaf};
 use peergate_tests::client::Client;
 use peergate_tests::host::{Host, Start, write_policy};
 use peergate_tests::pki::{Peer, Pki};
@@ -61,6 +61,9 @@ fn main() {
 
     change(&["staying-*", "leaving-*", "yet-another-*"]);
     report("judged, all stay", reload(&host), empty);
+    let another = Authority::root("Another root").expect("a root").pem();
+    fs::write(pki.file("ca.pem"), pki.root().pem() + &another).expect("ca.pem");
+    report("judged and chains verified, all stay", reload(&host), empty);
     change(&["staying-*"]);
     let began = Instant::now();
     let used = reload(&host);

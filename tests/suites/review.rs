@@ -15,6 +15,9 @@ use peergate_tests::http2::{Frame, Http2};
 use peergate_tests::pki::{Peer, Pki};
 use peergate_tests::upstream::Upstream;
 use peergate_tests::wait;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, GeneralSubtree, IsCa, NameConstraints,
+};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::{Value, json};
@@ -384,6 +387,42 @@ fn connections_of_an_authority_that_is_removed_end() {
     assert_eq!(stays.get("/").expect("an answer").status(), 200);
     let lines = site.wait_for_ends("end connection", 1);
     assert!(lines.len() == 1 && lines[0].contains("chain-not-verified"), "{lines:?}");
+}
+
+#[test]
+fn a_new_certificate_of_an_authority_counts_in_full() {
+    let pki = Pki::new();
+    let [replaced, constrained] = ["Replaced", "Constrained"].map(|cn| Authority::root(cn).expect("a root"));
+    let write = |roots: &[String]| fs::write(pki.file("ca.pem"), roots.concat()).expect("ca.pem");
+    let own = pki.root().pem();
+    write(&[own.clone(), replaced.pem(), constrained.pem()]);
+    let leaf = Leaf::new().cn("peer").dns("peer.example");
+    let staying = pki.peer(&leaf);
+    let leaving = [&replaced, &constrained].map(|root| pki.store(root.issue(&leaf).expect("a certificate")));
+    let policy = write_policy(&pki, &peers(&["peer"]));
+    let upstream = Upstream::http();
+    let host = Start::endpoint("peer", &policy, upstream.address).start();
+    let connect =
+        |peer: &Peer| Client::connect(host.address, pki.ca(), Some(&peer.credential)).expect("a connection");
+    let (ends, mut stays) = (leaving.each_ref().map(connect), connect(&staying));
+
+    // One has the name and another key, the other the key and says for whom.
+    let other_key = Authority::root("Replaced").expect("a root").pem();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "Constrained");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let elsewhere = vec![GeneralSubtree::DnsName("elsewhere.example".to_owned())];
+    params.name_constraints =
+        Some(NameConstraints { permitted_subtrees: elsewhere, excluded_subtrees: Vec::new() });
+    let same_key = params.self_signed(constrained.key()).expect("a root").pem();
+    write(&[own, other_key, same_key]);
+    host.reload();
+    for client in ends {
+        assert_closed(client);
+    }
+    assert_eq!(stays.get("/").expect("an answer").status(), 200);
+    wait::until("two ends in the log", || host.log().matches("chain-not-verified").count() == 2);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::authentication::Authentication;
 use super::gate::Gate;
 use super::possession::Possession;
 use super::server_gate::{ServerGate, Servers};
+use super::signatures;
 use super::terms::{Ends, Terms};
 use crate::files::Credentials;
 
@@ -146,8 +147,9 @@ pub(super) fn chain_verifier(
         .build()
 }
 
-fn provider(accepted: &[String]) -> Result<CryptoProvider, TlsError> {
+pub(super) fn provider(accepted: &[String]) -> Result<CryptoProvider, TlsError> {
     let mut provider = aws_lc_rs::default_provider();
+    signatures::remember(&mut provider);
     if !accepted.is_empty() {
         provider.cipher_suites.retain(|suite| accepted.contains(&iana_name(*suite)));
     }

@@ -10,6 +10,7 @@ mod linger;
 mod link;
 mod possession;
 mod server_gate;
+mod signatures;
 mod sniff;
 mod terms;
 mod validity;

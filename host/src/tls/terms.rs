@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::authentication::Authentication;
 use super::distrust::Distrust;
+use super::signatures::recalling;
 use super::validity::ends;
 use crate::files::Expiry;
 
@@ -99,7 +100,7 @@ impl Terms {
         };
         let seconds = Duration::from_secs(now.seconds().try_into().unwrap_or(u64::MAX));
         let now = rustls_pki_types::UnixTime::since_unix_epoch(seconds);
-        let trusted = match &self.side {
+        let trusted = recalling(|| match &self.side {
             Side::Server { verifier: Some(verifier), .. } => {
                 verifier.verify_client_cert(leaf, intermediates, now).map(drop)
             }
@@ -107,7 +108,7 @@ impl Terms {
             Side::Client { verifier, name, .. } => {
                 verifier.verify_server_cert(leaf, intermediates, name, &[], now).map(drop)
             }
-        };
+        });
         trusted.map_err(Distrust::from)
     }
 

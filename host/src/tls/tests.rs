@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use peergate_policy::RequiredFiles;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, GeneralSubtree, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, NameConstraints, RevokedCertParams, SerialNumber,
 };
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
@@ -16,6 +16,7 @@ use time::{Duration, OffsetDateTime};
 use super::authentication::Authentication;
 use super::config::{TlsError, server_config};
 use super::gate::Gate;
+use super::signatures::recalling;
 use crate::files::Credentials;
 use crate::pki::{Authority, Leaf};
 
@@ -110,13 +111,78 @@ fn revoked_unknown_and_stale_are_refused() {
     assert!(verifier.verify_client_cert(&good, &[], UnixTime::now()).is_err());
 }
 
+/// A root with this name and key, which may be for some names only.
+fn root_of(cn: &str, key: &KeyPair, only_for: Option<&str>) -> (CertificateParams, CertificateDer<'static>) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, cn);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.name_constraints = only_for.map(|name| NameConstraints {
+        permitted_subtrees: vec![GeneralSubtree::DnsName(name.to_owned())],
+        excluded_subtrees: Vec::new(),
+    });
+    let certificate = params.self_signed(key).expect("a root").der().clone();
+    (params, certificate)
+}
+
+#[test]
+fn a_signature_that_is_remembered_is_all_that_is_not_asked_again() {
+    let [key, other_key] = [(); 2].map(|()| KeyPair::generate().expect("a key"));
+    let (params, root) = root_of("root", &key, None);
+    let root_issuer = Issuer::new(params, key);
+    let intermediate = |key: KeyPair| {
+        let (params, _) = root_of("intermediate", &key, None);
+        let certificate = params.signed_by(&key, &root_issuer).expect("an intermediate").der().clone();
+        (Issuer::new(params, key), certificate)
+    };
+    let (issuer, middle) = intermediate(KeyPair::generate().expect("a key"));
+    let (_, other_middle) = intermediate(KeyPair::generate().expect("a key"));
+    let leaf = Leaf::new().cn("peer").dns("peer.example").to_params().expect("parameters");
+    let leaf = leaf.signed_by(&KeyPair::generate().expect("a key"), &issuer).expect("a leaf").der().clone();
+    let mut forged = leaf.to_vec();
+    *forged.last_mut().expect("bytes") ^= 1;
+    let forged = CertificateDer::from(forged);
+
+    let now = UnixTime::now();
+    let later = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_secs() + 10 * 365 * 86_400));
+    let verify = |root: &CertificateDer<'static>, leaf: &_, middle: &[CertificateDer<'static>], now| {
+        chain_verifier(root, None).verify_client_cert(leaf, middle, now).map(drop)
+    };
+    let good = [middle.clone()];
+    assert_eq!(verify(&root, &leaf, &good, now), Ok(()));
+    recalling(|| {
+        assert_eq!(verify(&root, &leaf, &good, now), Ok(()));
+        let (_, renamed) = root_of("other", root_issuer.key(), None);
+        let (_, replaced) = root_of("root", &other_key, None);
+        let (_, permitting) = root_of("root", root_issuer.key(), Some("peer.example"));
+        let (_, constrained) = root_of("root", root_issuer.key(), Some("elsewhere.example"));
+        assert_eq!(verify(&permitting, &leaf, &good, now), Ok(()));
+        for (what, root, leaf, middle, now) in [
+            ("an authority of another name", &renamed, &leaf, &good[..], now),
+            ("an authority with another key", &replaced, &leaf, &good[..], now),
+            ("an authority for other names", &constrained, &leaf, &good[..], now),
+            ("another intermediate", &root, &leaf, &[other_middle][..], now),
+            ("no intermediate", &root, &leaf, &[][..], now),
+            ("another signature", &root, &forged, &good[..], now),
+            ("another time", &root, &leaf, &good[..], later),
+        ] {
+            assert!(verify(root, leaf, middle, now).is_err(), "{what}");
+        }
+        let now = OffsetDateTime::now_utc();
+        let list = revocation_list(&issuer, 1, now + Duration::DAY);
+        let verifier = chain_verifier(&root, Some(list));
+        assert!(verifier.verify_client_cert(&leaf, &good, UnixTime::now()).is_err(), "no list for all");
+    });
+}
+
+/// As endpoints verify.
 fn chain_verifier(
     root: &CertificateDer<'static>,
     list: Option<CertificateRevocationListDer<'static>>,
 ) -> Arc<dyn ClientCertVerifier> {
     let mut authorities = rustls::RootCertStore::empty();
     authorities.add(root.clone()).expect("a root");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(super::config::provider(&[]).expect("a provider"));
     super::config::chain_verifier(authorities, list.into_iter().collect(), provider).expect("a verifier")
 }
 
@@ -146,21 +212,29 @@ impl RevokingAuthority {
     }
 
     fn revoke(&self, serial: u64, next_update: OffsetDateTime) -> CertificateRevocationListDer<'static> {
-        let this_update = OffsetDateTime::now_utc() - Duration::days(2);
-        let revoked = RevokedCertParams {
-            serial_number: SerialNumber::from(serial),
-            revocation_time: this_update,
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let list = CertificateRevocationListParams {
-            this_update,
-            next_update,
-            crl_number: SerialNumber::from(1_u64),
-            issuing_distribution_point: None,
-            revoked_certs: vec![revoked],
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        list.signed_by(&self.issuer).expect("a list").der().clone()
+        revocation_list(&self.issuer, serial, next_update)
     }
+}
+
+fn revocation_list(
+    issuer: &Issuer<'static, KeyPair>,
+    serial: u64,
+    next_update: OffsetDateTime,
+) -> CertificateRevocationListDer<'static> {
+    let this_update = OffsetDateTime::now_utc() - Duration::days(2);
+    let revoked = RevokedCertParams {
+        serial_number: SerialNumber::from(serial),
+        revocation_time: this_update,
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let list = CertificateRevocationListParams {
+        this_update,
+        next_update,
+        crl_number: SerialNumber::from(1_u64),
+        issuing_distribution_point: None,
+        revoked_certs: vec![revoked],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(issuer).expect("a list").der().clone()
 }
