@@ -1,5 +1,6 @@
 //! Certificates that a policy names by file, put into it by digest: the filter reads no files.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,14 +21,14 @@ use super::pem;
 /// # Errors
 /// The first file that cannot be used.
 pub fn inline(policy: &str) -> Result<String, InlineError> {
-    Inlined::of(policy).map(|inlined| inlined.text)
+    Inlined::of(policy).map(|inlined| inlined.text.into_owned())
 }
 
 /// A policy with certificates by digest, and what it was made from.
 #[derive(Debug)]
 pub struct Inlined<'a> {
     original: &'a str,
-    text: String,
+    text: Cow<'a, str>,
     /// In the order of the document, none within another.
     splices: Vec<Splice>,
 }
@@ -46,6 +47,9 @@ impl<'a> Inlined<'a> {
     /// As [`inline`].
     pub fn of(policy: &'a str) -> Result<Self, InlineError> {
         let splices = splices(policy)?;
+        if splices.is_empty() {
+            return Ok(Self::as_written(policy));
+        }
         let mut text =
             String::with_capacity(policy.len() + splices.iter().map(|it| it.text.len()).sum::<usize>());
         let mut copied = 0;
@@ -55,12 +59,12 @@ impl<'a> Inlined<'a> {
             copied = splice.original.end;
         }
         text.push_str(&policy[copied..]);
-        Ok(Self { original: policy, text, splices })
+        Ok(Self { original: policy, text: text.into(), splices })
     }
 
     /// The policy with nothing replaced, for proxies that read no files either.
     pub fn as_written(policy: &'a str) -> Self {
-        Self { original: policy, text: policy.to_owned(), splices: Vec::new() }
+        Self { original: policy, text: policy.into(), splices: Vec::new() }
     }
 
     /// The policy with digests.

@@ -1,7 +1,9 @@
 //! A generation as the admin pages show it: what is in force, and nothing secret.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::modes::WrittenModes;
 use crate::files::Expiry;
 use crate::proxy::{Direction, Endpoint, Generation, Listener};
 
@@ -56,12 +58,18 @@ fn endpoint(endpoint: &Endpoint) -> Value {
     })
 }
 
+/// Of a plugin configuration.
+#[derive(Default, Deserialize)]
+struct Told {
+    policy: WrittenModes,
+}
+
 /// As the filter is told: by the policy or by the environment.
 fn insecure_modes_of(endpoint: &Endpoint) -> Vec<String> {
-    let told: Value = serde_json::from_str(&endpoint.configuration).unwrap_or_default();
+    let Told { policy } = serde_json::from_str(&endpoint.configuration).unwrap_or_default();
     let mut modes = Vec::new();
-    for key in ["authorization-mode", "capability-mode"] {
-        if let Some(mode @ ("log_only" | "disable")) = told["policy"][key].as_str() {
+    for key in WrittenModes::KEYS {
+        if let Some(mode @ ("log_only" | "disable")) = policy.of(key).and_then(Value::as_str) {
             modes.push(format!("{key}={mode}"));
         }
     }

@@ -28,6 +28,8 @@ pub(super) struct Loader {
     document: Option<Document>,
     sockets: Vec<Arc<Sockets>>,
     filter: Option<(Option<Vec<u8>>, Filter)>,
+    /// Those of all endpoints in use.
+    configurations: Vec<Arc<str>>,
     /// Of the first generation.
     admin: Option<Address>,
     /// What the first generation needs of the system besides its files.
@@ -46,6 +48,7 @@ impl Loader {
             document: None,
             sockets,
             filter: None,
+            configurations: Vec::new(),
             admin: None,
             needs,
             sandbox: None,
@@ -110,7 +113,8 @@ impl Loader {
         }
         let filter = self.filter(document.filter.as_deref())?;
         let modes = Modes::from_environment().map_err(RunError::Mode)?;
-        let judge = Judge { filter, modes, clusters: clusters(&document) };
+        let known = self.configurations.clone();
+        let judge = Judge { filter, modes, clusters: clusters(&document), known };
         let mut endpoints = Vec::new();
         for inbound in &document.inbound {
             let loaded = inbound.endpoints.iter().map(|it| endpoint(inbound, it, &judge));
@@ -168,6 +172,8 @@ impl Loader {
                 websocket: outbound.websocket,
             });
         }
+        let in_use = listeners.iter().flat_map(|listener: &Listener| &listener.endpoints);
+        self.configurations = in_use.map(|endpoint| Arc::clone(&endpoint.configuration)).collect();
         self.sockets = sockets;
         self.loaded += 1;
         Ok(Generation { number: self.loaded, listeners })
@@ -217,6 +223,15 @@ struct Judge {
     filter: Filter,
     modes: Modes,
     clusters: Arc<Clusters>,
+    /// Configurations in use.
+    known: Vec<Arc<str>>,
+}
+
+impl Judge {
+    /// The configuration in use that is the same, if there is one: each may have 32 MB.
+    fn shared(&self, configuration: Arc<str>) -> Arc<str> {
+        self.known.iter().find(|known| **known == configuration).map_or(configuration, Arc::clone)
+    }
 }
 
 fn clusters(document: &Document) -> Arc<Clusters> {
@@ -227,7 +242,7 @@ fn clusters(document: &Document) -> Arc<Clusters> {
 fn endpoint(
     inbound: &config::Inbound,
     endpoint: &config::Endpoint,
-    Judge { filter, modes, clusters }: &Judge,
+    judge @ Judge { filter, modes, clusters, .. }: &Judge,
 ) -> Result<Endpoint, RunError> {
     let path = policy_path(&endpoint.policy, endpoint.boundary)?;
     let text = PolicyDocument::text(&path)?;
@@ -252,7 +267,7 @@ fn endpoint(
     // Vespa's variable is about Vespa's own file, and about peers.
     let is_vespas = endpoint.policy.is_none() && endpoint.boundary == Boundary::Node;
     let plaintext = modes.admits_plaintext() && is_vespas && endpoint.kind == Kind::Peer;
-    let configuration = document.configuration(names, deprecated, plaintext, modes)?;
+    let configuration = judge.shared(document.configuration(names, deprecated, plaintext, modes)?);
     let called = (**clusters).clone();
     Worker::start_with(&filter, &configuration, Clock::System, called).map_err(RunError::Start)?;
     document.warn(&terms);
@@ -277,7 +292,7 @@ fn hex(bytes: &[u8]) -> String {
 /// A server, as the policy's `authorized-peers` know it.
 fn server(
     outbound: &config::Outbound,
-    Judge { filter, modes, clusters }: &Judge,
+    judge @ Judge { filter, modes, clusters, .. }: &Judge,
 ) -> Result<Endpoint, RunError> {
     let path = policy_path(&outbound.policy, Boundary::Node)?;
     let text = PolicyDocument::text(&path)?;
@@ -293,7 +308,7 @@ fn server(
     // Servers are judged by their connection alone.
     let filter = filter.clone().for_connections();
     let plaintext = modes.sends_plaintext() && outbound.policy.is_none();
-    let configuration = document.configuration(&[], &[], false, modes)?;
+    let configuration = judge.shared(document.configuration(&[], &[], false, modes)?);
     let called = (**clusters).clone();
     Worker::start_with(&filter, &configuration, Clock::System, called).map_err(RunError::Start)?;
     document.warn(&terms);
@@ -363,7 +378,7 @@ pub fn check_configuration(path: &Path) -> Result<Document, RunError> {
     let mut loader = Loader::new(Source::File(path.to_owned()));
     let document = loader.source.read()?;
     let filter = loader.filter(document.filter.as_deref())?;
-    let judge = Judge { filter, modes: Modes::default(), clusters: clusters(&document) };
+    let judge = Judge { filter, modes: Modes::default(), clusters: clusters(&document), known: Vec::new() };
     for inbound in &document.inbound {
         for it in &inbound.endpoints {
             endpoint(inbound, it, &judge)?;

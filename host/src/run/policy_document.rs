@@ -100,7 +100,12 @@ impl<'a> PolicyDocument<'a> {
         if plaintext {
             text.push_str(r#","insecure-mixed-mode":true"#);
         }
-        Ok(format!(r#"{text},"policy":{policy}}}"#).into())
+        text.reserve_exact(policy.len() + r#","policy":}"#.len());
+        for part in [r#","policy":"#, &policy, "}"] {
+            text.push_str(part);
+        }
+        drop(policy);
+        Ok(text.into())
     }
 
     /// Says what is allowed, and rarely meant.

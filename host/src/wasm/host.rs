@@ -26,7 +26,7 @@ use super::verdict::HeaderPairs;
 #[derive(Clone)]
 pub(super) struct Surroundings {
     /// What filters read as plugin configuration.
-    pub(super) configuration: Rc<str>,
+    pub(super) configuration: Arc<str>,
     pub(super) clock: Clock,
     pub(super) metrics: Rc<RefCell<Metrics>>,
     pub(super) clusters: Rc<Clusters>,
@@ -38,7 +38,7 @@ impl Surroundings {
     /// Nothing to read, nobody to call or to tell.
     pub(super) fn none() -> Self {
         let (notices, _) = channel(1);
-        let configuration = Rc::from("");
+        let configuration = Arc::from("");
         Self { configuration, clock: Clock::System, metrics: Rc::default(), clusters: Rc::default(), notices }
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::callout::Clusters;
@@ -50,7 +51,7 @@ impl Worker {
     /// # Errors
     /// The filter refuses the configuration, traps, or takes more than 2 s of CPU time.
     pub fn start(filter: &Filter, configuration: &str) -> Result<Self, StartError> {
-        Self::start_with(filter, configuration, Clock::System, Clusters::new())
+        Self::start_at(filter, configuration, Clock::System)
     }
 
     /// As [`Worker::start`], with a clock of its own.
@@ -58,22 +59,22 @@ impl Worker {
     /// # Errors
     /// As [`Worker::start`].
     pub fn start_at(filter: &Filter, configuration: &str, clock: Clock) -> Result<Self, StartError> {
-        Self::start_with(filter, configuration, clock, Clusters::new())
+        Self::start_with(filter, &configuration.into(), clock, Clusters::new())
     }
 
-    /// As [`Worker::start`], with services that the filter may call.
+    /// As [`Worker::start`], with services that the filter may call. The configuration is kept, for VMs to come.
     ///
     /// # Errors
     /// As [`Worker::start`].
     pub fn start_with(
         filter: &Filter,
-        configuration: &str,
+        configuration: &Arc<str>,
         clock: Clock,
         clusters: Clusters,
     ) -> Result<Self, StartError> {
         let (notices, driver) = Desk::new();
         let surroundings = Surroundings {
-            configuration: Rc::from(configuration),
+            configuration: Arc::clone(configuration),
             clock,
             metrics: Rc::default(),
             clusters: Rc::new(clusters),

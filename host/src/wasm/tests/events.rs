@@ -21,7 +21,7 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 fn attended(parts: &str, clusters: Clusters) -> Rc<Worker> {
-    let worker = Rc::new(Worker::start_with(&filter(parts), "{}", Clock::System, clusters).unwrap());
+    let worker = Rc::new(Worker::start_with(&filter(parts), &"{}".into(), Clock::System, clusters).unwrap());
     worker.attend();
     worker
 }
@@ -134,7 +134,7 @@ fn a_call_is_refused_that_cannot_be_made() {
         assert_eq!(request(&worker.open_stream(&plain(1))).await, Outcome::Failed("filter-pause"));
         // Nobody would bring the answer.
         let clusters = service(b"HTTP/1.1 204 No Content\r\n\r\n").await;
-        let alone = Worker::start_with(&filter(&refused), "{}", Clock::System, clusters).unwrap();
+        let alone = Worker::start_with(&filter(&refused), &"{}".into(), Clock::System, clusters).unwrap();
         let stream = Rc::new(alone).open_stream(&plain(1));
         assert_eq!(request(&stream).await, Outcome::Failed("filter-pause"));
     });
