@@ -71,7 +71,7 @@ fn every_shipped_file_is_safe() {
     let files = shipped();
     assert!(files.len() >= 15, "{files:?}");
     for file in files {
-        let finished = check(&[file.clone()], &[]);
+        let finished = check(std::slice::from_ref(&file), &[]);
         assert_eq!(finished.code, Some(0), "{}\n{}", file.display(), finished.output());
         let last = finished.stdout.lines().last().expect("a line");
         assert!(last.starts_with("safe, ") && last != "safe, 0 filters", "{}: {last}", file.display());
@@ -454,7 +454,7 @@ fn a_policy_in_a_block_is_refused_at_its_line_and_column() {
         (1..).zip(spoilt.lines()).find(|(_, it)| it.contains("authorised-peers")).expect("a line");
     let column = text.find("\"authorised").expect("the key") + 1;
     let path = scratch.file("mutated.yaml", &spoilt);
-    let finished = check(&[path.clone()], &[]);
+    let finished = check(std::slice::from_ref(&path), &[]);
     let place = format!("{}:{line}:{column}: unsafe: the filter refuses this configuration", path.display());
     assert!(finished.stdout.contains(&place), "{place}\n{}", finished.stdout);
     assert!(finished.stdout.contains("authorized-peers"), "what would be right: {}", finished.stdout);
@@ -500,14 +500,14 @@ fn files_of_lds_ecds_and_rds_are_understood() {
         resources(&json!({"@type": kind, "name": "peergate", "typed_config": filter}))
     };
     assert_eq!(report(&[scratch.file("ecds.json", &extension(&filter).to_string())]).0, Some(0));
-    let mut open = filter.clone();
+    let mut open = filter;
     open["config"]["failure_policy"] = json!("FAIL_OPEN");
     // As control planes send messages that they do not know.
     let kind = open["@type"].take();
     let open =
         json!({"@type": "type.googleapis.com/xds.type.v3.TypedStruct", "type_url": kind, "value": open});
     let ecds = scratch.file("ecds.json", &extension(&open).to_string());
-    assert_eq!(unsafe_findings(&report(&[ecds.clone()]).1), [("fail-open".to_owned(), 1)]);
+    assert_eq!(unsafe_findings(&report(std::slice::from_ref(&ecds)).1), [("fail-open".to_owned(), 1)]);
 
     let off = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true});
     let routes = json!({"@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration", "virtual_hosts":
@@ -561,7 +561,7 @@ fn what_cannot_be_read_is_an_error_with_its_place() {
     let broken = scratch.file("broken.yaml", "static_resources:\n  listeners: [\n  clusters: }\n");
     let twice = scratch.file("twice.yaml", "a: 1\nb: 2\na: 3\n");
     for (path, place) in [(&broken, ":2:14: "), (&twice, ":3:1: ")] {
-        let finished = check(&[path.clone()], &[]);
+        let finished = check(std::slice::from_ref(path), &[]);
         assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{}", finished.output());
         let start = format!("peergate: {}{place}", path.display());
         assert!(finished.stderr.starts_with(&start), "{start}: {}", finished.stderr);
