@@ -18,7 +18,7 @@ FOREIGN     := $(addprefix -p filter-,$(notdir $(wildcard tests/filters/*)))
 FOREIGN_TARGET := wasm32-wasip1
 FOREIGN_FOR := --profile wasm --target $(FOREIGN_TARGET)
 
-.PHONY: help build wasm filters pki envoy clients kubernetes demo test envoy-test bench check oci dist fmt clippy deny audit clean tools
+.PHONY: help build wasm filters pki envoy clients kubernetes prometheus demo test envoy-test bench check oci dist fmt clippy deny audit clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -47,6 +47,9 @@ clients: tools ## Vespa's own clients and Node from PyPI, target/venv-clients
 
 kubernetes: tools ## Kubernetes' own schemas from PyPI, target/venv-kubernetes
 	@./tests/install-kubernetes.sh
+
+prometheus: ## Prometheus and promtool from Debian, target/prometheus
+	@./tests/install-prometheus.sh
 
 demo: build envoy ## real clients, admitted and refused, by our host and by Envoy
 	@target/release/peergate demo --out target/demo --envoy target/envoy/1.40.0/envoy --filter $(FILTER) $(DEMO_FLAGS)

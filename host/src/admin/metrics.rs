@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::board::{Board, State};
 use super::exposition::Exposition;
 use super::report::{ListenerReport, Report, unix};
+use crate::proxy::limits::CONNECTIONS;
 use crate::wasm::{BUCKETS, Metric, MetricKind};
 
 /// All numbers there are, in Prometheus' text format.
@@ -28,6 +29,12 @@ pub(super) async fn metrics(board: &Board) -> String {
         "1 once the host was told to end.",
         &[],
         f64::from(u8::from(board.is_draining())),
+    );
+    page.gauge(
+        "peergate_connections_limit",
+        "Open connections of all listeners, at most; more are closed at once.",
+        &[],
+        CONNECTIONS as f64,
     );
     of_state(&mut page, &board.state(), SystemTime::now());
     for report in &reports {

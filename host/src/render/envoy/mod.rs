@@ -54,6 +54,7 @@ impl Bootstrap {
                 {"tag_name": "reason", "regex": r"^wasmcustom\.peergate_\w+.*?(\.reason\.([^.]+))"},
                 {"tag_name": "rule", "regex": r"^wasmcustom\.peergate_\w+.*?(\.rule\.([^.]+))"},
                 {"tag_name": "name", "regex": r"^wasmcustom\.peergate_\w+.*?(\.name\.([^.]+))"},
+                {"tag_name": "plugin", "regex": r"^wasm\.(([^.]+)\.)vm_reload"},
             ]},
             "static_resources": {"listeners": listeners, "clusters": clusters},
         })
