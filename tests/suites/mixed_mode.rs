@@ -158,6 +158,40 @@ fn bytes_without_tls_reach_the_service_in_mixed_mode_only() {
     assert_eq!(node.upstream.bytes(), 5);
 }
 
+/// Whoever comes without TLS is admitted, and yet nobody: the pages are not for him, nor is their path the service's.
+#[test]
+fn the_admin_pages_are_for_peers_with_tls_only() {
+    let node = Node::new(Upstream::http());
+    let config = node.pki.file("host.json");
+    let document = json!({
+        "inbound": [{"address": "127.0.0.1:0", "upstream": {"address": node.upstream.address.to_string()},
+                     "admin-path": "/peergate-admin", "endpoints": [{"endpoint": "peer"}]}],
+    });
+    fs::write(&config, document.to_string()).expect("the configuration");
+    let start = Start::config(&config).environment(VARIABLE, PHASES[1]);
+    let host = start.environment("VESPA_TLS_CONFIG_FILE", node.config.to_str().expect("a path")).start();
+    let ask = |path: &str| {
+        let mut socket = TcpStream::connect(host.address).expect("a connection");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("written");
+        Message::read(&mut std::io::BufReader::new(socket)).expect("an answer").expect("an answer")
+    };
+    let mut peer = Client::connect(host.address, node.pki.ca(), Some(&node.peer.credential)).expect("a peer");
+    for page in ["/metrics", "/config", "/connections", "/healthz", ""] {
+        let page = format!("/peergate-admin{page}");
+        let refused = ask(&page);
+        assert_eq!((refused.status(), refused.text().contains("peergate_")), (403, false), "{page}");
+        assert_ne!(peer.get(&page).expect("an answer").status(), 403, "{page}");
+    }
+    assert!(
+        peer.get("/peergate-admin/metrics").expect("an answer").text().contains("peergate_insecure_mode")
+    );
+    assert!(node.upstream.requests().is_empty());
+    assert_eq!(ask("/peergate-administrator").text(), "upstream\n");
+    wait::until("the refusal is logged", || host.log().contains("deny request"));
+}
+
 /// The variable is about the policy of VESPA_TLS_CONFIG_FILE and about nothing else.
 #[test]
 fn other_policies_stay_strict() {

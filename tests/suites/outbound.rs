@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use peergate_host::pki::{Credential, Leaf};
@@ -17,6 +18,7 @@ use peergate_tests::{
     wait,
 };
 use serde_json::{Value, json};
+use socket2::SockRef;
 
 /// Two nodes with a certificate each: an inbound host in front of a service, an outbound host towards it.
 struct Nodes {
@@ -177,7 +179,7 @@ fn the_servers_name_is_validated_and_the_names_it_has_are_told() {
 #[test]
 fn the_name_is_sent() {
     let nodes = Nodes::new(Upstream::http(), "http");
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
     let host =
         nodes.start("http", json!({"address": format!("127.0.0.1:{port}"), "server-name": "node2.example"}));
@@ -260,18 +262,12 @@ fn a_port_that_becomes_inbound_takes_no_open_connection_with_it() {
     first["inbound"] = json!([inbound("127.0.0.1:0")]);
     fs::write(&nodes.config, first.to_string()).expect("the configuration");
     let host = Start::config(&nodes.config).start();
-    let mut program = TcpStream::connect(&address).expect("a connection");
-    program.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
-    let mut ask = || -> std::io::Result<u16> {
-        program.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-client-cert: forged\r\n\r\n")?;
-        let answer = Message::read(&mut std::io::BufReader::new(&program))?;
-        answer.map(|it| it.status()).ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
-    };
-    assert_eq!(ask().expect("an answer"), 200);
+    let mut program = Program::connect(&address);
+    assert_eq!(program.get().expect("an answer"), 200);
     fs::write(&nodes.config, json!({"inbound": [inbound("127.0.0.1:0"), inbound(&address)]}).to_string())
         .expect("the configuration");
     host.reload();
-    wait::until("the connection ends", || ask().is_err());
+    wait::until("the connection ends", || program.get().is_err());
     assert!(service.requests().is_empty(), "{:?}", service.requests());
     // The port is the new one's.
     let refused = run(
@@ -281,7 +277,203 @@ fn a_port_that_becomes_inbound_takes_no_open_connection_with_it() {
     assert!(refused.stderr.contains("alert"), "{}", refused.output());
 }
 
+/// A service without TLS that answers requests and keeps what each connection began with.
+struct Plain {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Plain {
+    fn serve(listener: TcpListener) -> Self {
+        let address = listener.local_addr().expect("bound");
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let copy = Arc::clone(&heard);
+        std::thread::spawn(move || {
+            for mut socket in listener.incoming().flatten() {
+                let heard = Arc::clone(&copy);
+                std::thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    while let Ok(count @ 1..) = socket.read(&mut buffer) {
+                        heard.lock().expect("kept").push(buffer[..count].to_vec());
+                        if !buffer.starts_with(b"GET ")
+                            || socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_err()
+                        {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, heard }
+    }
+
+    fn requests(&self) -> usize {
+        self.heard.lock().expect("kept").iter().filter(|bytes| bytes.starts_with(b"GET ")).count()
+    }
+
+    fn handshakes(&self) -> usize {
+        self.heard.lock().expect("kept").iter().filter(|bytes| bytes.starts_with(&[22, 3])).count()
+    }
+}
+
+/// A connection of a local program that stays open.
+struct Program(TcpStream);
+
+impl Program {
+    fn connect(address: impl ToSocketAddrs) -> Self {
+        let socket = TcpStream::connect(address).expect("a connection");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+        Self(socket)
+    }
+
+    fn get(&mut self) -> std::io::Result<u16> {
+        self.0.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-client-cert: forged\r\n\r\n")?;
+        let answer = Message::read(&mut std::io::BufReader::new(&self.0))?;
+        answer.map(|it| it.status()).ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// An outbound listener by Vespa's variable, which sends plaintext while the cluster goes over, and by a policy of its own,
+/// which does not.
+struct GoingOver<'a> {
+    nodes: &'a Nodes,
+    server: SocketAddr,
+}
+
+impl GoingOver<'_> {
+    fn listens(&self, port: u16, policy: Option<&str>) {
+        let server = json!({"address": format!("localhost:{}", self.server.port())});
+        let mut outbound = json!({"address": format!("127.0.0.1:{port}"), "upstream": server});
+        if let Some(policy) = policy {
+            outbound["policy"] = policy.into();
+        }
+        // With one worker there is one pool of connections.
+        let document = json!({"workers": 1, "outbound": [outbound]});
+        fs::write(&self.nodes.config, document.to_string()).expect("the configuration");
+    }
+
+    fn start(&self) -> (u16, Host) {
+        let port = free_port();
+        self.listens(port, None);
+        let policy = self.nodes.policy.to_str().expect("a path");
+        let start = Start::config(&self.nodes.config).environment("VESPA_TLS_CONFIG_FILE", policy);
+        (port, start.environment("VESPA_TLS_INSECURE_MIXED_MODE", "plaintext_client_mixed_server").start())
+    }
+}
+
+/// A connection without TLS that is kept for the next request was made on terms that are no longer ours.
+#[test]
+fn no_connection_without_tls_outlives_mixed_mode() {
+    let nodes = Nodes::new(Upstream::http(), "http");
+    let plain = Plain::serve(TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let going = GoingOver { nodes: &nodes, server: plain.address };
+    let (port, host) = going.start();
+    let mut program = Program::connect(("127.0.0.1", port));
+    for request in 1..=2 {
+        assert_eq!(program.get().expect("an answer"), 200, "{}", host.log());
+        assert_eq!(plain.requests(), request);
+    }
+    going.listens(port, Some("outbound.json"));
+    host.reload();
+    // Whichever connection a program has or makes: the server is asked for TLS, or not spoken to.
+    while program.get().is_ok_and(|status| status == 502) {}
+    wait::until("the server is asked for TLS", || {
+        assert_eq!(Program::connect(("127.0.0.1", port)).get().expect("an answer"), 502);
+        plain.handshakes() > 0
+    });
+    assert_eq!(plain.requests(), 2, "{}", host.log());
+}
+
+/// A port that takes no connection until it is told to: a second one waits, as for a server that is far away.
+struct Reluctant {
+    listener: TcpListener,
+    _first: TcpStream,
+}
+
+impl Reluctant {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        // Room for one that nobody accepts: the kernel does not answer the next one.
+        SockRef::from(&listener).listen(0).expect("a short queue");
+        let first = TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
+        Self { listener, _first: first }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.listener.local_addr().expect("bound")
+    }
+
+    /// Waits until somebody tries to connect, as Linux shows it: the address in hexadecimal, and 02 for SYN_SENT.
+    fn wait_for_a_client(&self) {
+        let waiting = format!(":{:04X} 02 ", self.address().port());
+        wait::until("the host connects", || {
+            fs::read_to_string("/proc/net/tcp").expect("the kernel's list").contains(&waiting)
+        });
+    }
+
+    /// Takes the first one away, which makes room for the second one.
+    fn relent(self) -> TcpListener {
+        drop(self.listener.accept().expect("the first one"));
+        SockRef::from(&self.listener).listen(128).expect("a queue");
+        self.listener
+    }
+}
+
+/// Between the beginning and the end of a connect there may be a reload. What was begun without TLS must not go on so.
+#[test]
+fn a_connection_being_made_over_a_reload_goes_not_on_without_tls() {
+    let nodes = Nodes::new(Upstream::http(), "http");
+    for becomes_inbound in [false, true] {
+        let reluctant = Reluctant::new();
+        let going = GoingOver { nodes: &nodes, server: reluctant.address() };
+        let (port, host) = going.start();
+        let program = std::thread::spawn(move || Program::connect(("127.0.0.1", port)).get());
+        reluctant.wait_for_a_client();
+        if becomes_inbound {
+            let inbound = json!([{"address": format!("127.0.0.1:{port}"), "upstream": {"address": going.server.to_string()},
+                "endpoints": [{"endpoint": "peer", "policy": "outbound.json"}]}]);
+            let document = json!({"workers": 1, "inbound": inbound});
+            fs::write(&nodes.config, document.to_string()).expect("the configuration");
+        } else {
+            going.listens(port, Some("outbound.json"));
+        }
+        host.reload();
+        assert!(host.log().contains("reloaded"), "{}", host.log());
+        let plain = Plain::serve(reluctant.relent());
+        // Refused, or cut off: answered by the server it is not.
+        let answer = program.join().expect("a thread");
+        assert!(!matches!(answer, Ok(200)), "{answer:?} {}", host.log());
+        assert_eq!(plain.requests(), 0, "{}", host.log());
+    }
+}
+
+/// The terms that count are those there are when the server answers.
+#[test]
+fn a_connection_being_made_over_a_reload_is_judged_by_the_new_policy() {
+    let nodes = Nodes::new(Upstream::http(), "http");
+    let reluctant = Reluctant::new();
+    let server = json!({"address": format!("localhost:{}", reluctant.address().port())});
+    let host = nodes.start("http", server);
+    let address = host.address;
+    let program = std::thread::spawn(move || Program::connect(address).get());
+    reluctant.wait_for_a_client();
+    nodes.admit(&peers("somebody-else"));
+    host.reload();
+    let (listener, target) = (reluctant.relent(), nodes.inbound.address);
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("the host");
+        let mut server = TcpStream::connect(target).expect("the server");
+        let handles = |stream: &TcpStream| stream.try_clone().expect("a handle");
+        let (mut from, mut to) = (handles(&client), handles(&server));
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        std::io::copy(&mut server, &mut client)
+    });
+    assert_eq!(program.join().expect("a thread").expect("an answer"), 502, "{}", host.log());
+    wait::until("the denial is logged", || host.log().contains("deny connection"));
+    assert!(nodes.upstream.requests().is_empty());
+}
+
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("bound").port()
 }

@@ -19,7 +19,7 @@ use peergate_tests::upstream::Upstream;
 use peergate_tests::wait;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// systemd's end of the line.
 struct Manager {
@@ -164,13 +164,18 @@ impl Drop for Stopped {
     }
 }
 
-/// Starts the host as systemd does: our socket is its descriptor 3.
+/// Starts an inbound listener as systemd does: our socket is its descriptor 3.
 fn activated(socket: &TcpListener, pki: &Pki, name: &str, inbound: &str) -> Command {
-    let config = pki.file("host.json");
     let endpoints = json!([{"endpoint": "peer", "policy": write_policy(pki, &vespa_example())}]);
     let upstream = json!({"address": Upstream::http().address.to_string()});
     let inbound = json!([{"name": "in", "address": inbound, "upstream": upstream, "endpoints": endpoints}]);
-    fs::write(&config, json!({"inbound": inbound}).to_string()).expect("written");
+    activated_by(socket, pki, name, &json!({"inbound": inbound}))
+}
+
+/// The same, by a configuration.
+fn activated_by(socket: &impl AsFd, pki: &Pki, name: &str, configuration: &Value) -> Command {
+    let config = pki.file("host.json");
+    fs::write(&config, configuration.to_string()).expect("written");
     fcntl_setfd(socket, FdFlags::empty()).expect("inherited");
     let host = Start::config(&config).command();
     let mut shell = Command::new("sh");
@@ -221,4 +226,30 @@ fn a_socket_with_another_name_stops_the_start() {
     let finished = run(&mut without, b"");
     assert_eq!(finished.code, Some(2), "{}", finished.stderr);
     assert!(finished.stderr.contains("systemd handed over no socket"), "{}", finished.stderr);
+}
+
+/// Whoever reaches an outbound listener speaks as this node, and the name of a socket does not say where it is.
+#[test]
+fn an_outbound_listener_takes_no_socket_that_others_can_reach() {
+    let pki = Pki::new();
+    let policy = write_policy(&pki, &vespa_example());
+    // Nobody is there.
+    let upstream = json!({"address": "localhost:1"});
+    let outbound = json!({"outbound": [{"address": "systemd:out", "upstream": upstream, "policy": policy}]});
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let socket = TcpListener::bind(address).expect("a port");
+        let finished = run(&mut activated_by(&socket, &pki, "out", &outbound), b"");
+        assert_eq!(finished.code, Some(2), "{address}: {}", finished.output());
+        let said = "cannot listen on systemd:out: it is no loopback address, and whoever connects here speaks as this node";
+        assert!(finished.stderr.contains(said), "{address}: {}", finished.stderr);
+    }
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let host = Start::by(activated_by(&socket, &pki, "out", &outbound)).start();
+    assert_eq!(host.address, address, "{}", host.log());
+    let asked = run(
+        Command::new("curl").args(["--silent", "--write-out", "%{http_code}", &format!("http://{address}/")]),
+        b"",
+    );
+    assert!(asked.stdout.ends_with("502"), "{}", asked.output());
 }

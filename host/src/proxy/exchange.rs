@@ -66,7 +66,10 @@ impl Exchange {
                     if drainable {
                         discard(body);
                     }
-                    admin.answer(&judged.head.method, &page).await
+                    match self.member.connection.tls {
+                        Some(_) => admin.answer(&judged.head.method, &page).await,
+                        None => whole(self.refuse_without_tls(&judged)),
+                    }
                 }
                 None => self.forward(judged, body).await,
             },
@@ -137,10 +140,15 @@ impl Exchange {
 
     /// The admin page that an allowed request is for.
     fn admin_page(&self, head: &RequestHead) -> Option<(&AdminPages, String)> {
-        // The pages are for peers: whoever comes without TLS is nobody.
-        self.member.connection.tls.as_ref()?;
         let admin = self.admin.as_ref()?;
         Some((admin, admin.page_of(head.path.path())?.to_owned()))
+    }
+
+    /// The admin pages are for peers: whoever comes without TLS (mixed mode) is nobody, whatever the filter said.
+    fn refuse_without_tls(&self, Judged { head, dialect, .. }: &Judged) -> Reply {
+        let asked = Asked { method: head.method.as_str(), path: head.path.path() };
+        self.audit.request(&self.member.whom, asked, Some(StatusCode::FORBIDDEN), None);
+        dialect.error(StatusCode::FORBIDDEN)
     }
 
     async fn forward(&self, judged: Judged, body: Incoming) -> Response<Answer> {

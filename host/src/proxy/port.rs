@@ -10,7 +10,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::generation::Listener;
+use super::generation::{Direction, Listener};
 use super::listener::Sockets;
 use super::roster::{Ending, Roster};
 use super::site::Site;
@@ -130,6 +130,15 @@ impl Port {
         let members = self.roster.members();
         let connections = members.iter().take(CONNECTIONS_TOLD).map(|member| member.report()).collect();
         ListenerReport { name, connections, ..self.tally.report() }
+    }
+
+    /// Closes, because its address leads elsewhere now: on the terms of before no server hears anything new.
+    pub(super) fn give_way(&self) {
+        let site = self.site();
+        if site.direction != Direction::Inbound {
+            site.upstream.abandon();
+        }
+        self.close();
     }
 
     /// Closes what is still open.

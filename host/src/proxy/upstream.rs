@@ -147,6 +147,14 @@ impl Upstream {
         self.port.replace(Rc::downgrade(port));
     }
 
+    /// Its port leads elsewhere, or by other terms: no server is spoken to on those of before, not on a connection that is
+    /// kept open nor on one that is just being made. What is being answered may end.
+    pub(super) fn abandon(&self) {
+        self.port.take();
+        self.idle.take();
+        self.shared.take();
+    }
+
     /// A new connection; its sends are not delayed. With `only`, a server is offered that application protocol and no other.
     pub(super) async fn connect(&self, only: Option<&'static [u8]>) -> Result<Reached, UpstreamError> {
         let connected = match timeout(limits::UPSTREAM_CONNECT, Socket::connect(&self.service.address)).await
@@ -159,13 +167,18 @@ impl Upstream {
             return Ok(Reached { link: Link::Plain(socket), standing: None });
         }
         // INVARIANT: a server is spoken to on the terms of a port that leads to it, or not at all.
-        let port = self.port.borrow().upgrade().ok_or(UpstreamError::Gone)?;
+        let port = self.port()?;
         let site = port.site();
         if site.direction == Direction::Inbound || !site.upstream.is_to(&self.service) {
             return Err(UpstreamError::Gone);
         }
         drop(site);
         dial(&port, socket, only).await.map_err(UpstreamError::Server)
+    }
+
+    /// Whose terms servers are reached on.
+    fn port(&self) -> Result<Rc<Port>, UpstreamError> {
+        self.port.borrow().upgrade().ok_or(UpstreamError::Gone)
     }
 
     /// Sends a request and returns when the response's head is there.
@@ -248,6 +261,9 @@ impl Upstream {
 
     /// A free connection, or a new one.
     async fn sender(self: &Rc<Self>) -> Result<Sender, UpstreamError> {
+        if self.direction != Direction::Inbound {
+            self.port()?;
+        }
         let shared = self.shared.borrow().clone();
         if let Some(Shared { sender, server }) = shared
             && !sender.is_closed()

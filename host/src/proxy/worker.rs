@@ -177,7 +177,16 @@ impl Ports {
         // What a listener was is cut soon where the same one is something else now.
         let is_replaced = |port: &Rc<Port>| opened.iter().any(|(sockets, _, _)| port.has(sockets));
         for port in self.open.iter().filter(|port| !is_kept(port)) {
-            let patience = if is_replaced(port) { limits::ENDING } else { limits::DRAIN };
+            let patience = match is_replaced(port) {
+                true => {
+                    port.give_way();
+                    limits::ENDING
+                }
+                false => {
+                    port.close();
+                    limits::DRAIN
+                }
+            };
             retire(Rc::clone(port), patience);
         }
         self.open = renewed.iter().map(|(port, _)| Rc::clone(port)).collect();
@@ -217,9 +226,8 @@ impl Ports {
     }
 }
 
-/// Ends a listener that the configuration no longer has, or not as it was.
+/// Cuts a closed port off that takes longer.
 fn retire(port: Rc<Port>, patience: Duration) {
-    port.close();
     spawn_local(async move {
         if timeout(patience, port.closed()).await.is_err() {
             port.cut();

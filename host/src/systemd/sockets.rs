@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::fs::{FileType, fstat};
-use socket2::{SockRef, Type};
+use socket2::{Domain, SockRef, Type};
 
 /// The sockets that were handed over, by the names of their units (`FileDescriptorName=`).
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ pub enum ActivationError {
         /// Those there are.
         known: Vec<String>,
     },
-    /// A pipe, a datagram socket, or a socket that is connected.
+    /// A pipe, a datagram socket, a socket that is connected, or one of another family than IP and Unix.
     NotListening(String),
     /// The system refused to look at it.
     Io(io::Error),
@@ -48,7 +48,7 @@ impl fmt::Display for ActivationError {
             ),
             Self::NotListening(name) => write!(
                 formatter,
-                "`systemd:{}` is no listening stream socket; use `ListenStream=` with `Accept=no`",
+                "`systemd:{}` is no listening stream socket on a port or a path; use `ListenStream=` with `Accept=no`",
                 name.escape_debug()
             ),
             Self::Io(error) => error.fmt(formatter),
@@ -108,7 +108,10 @@ fn listener(name: &str, fd: BorrowedFd<'_>) -> Result<OwnedFd, ActivationError> 
         return Err(ActivationError::NotListening(name.to_owned()));
     }
     let socket = SockRef::from(&fd);
-    let stream = socket.r#type().map_err(ActivationError::Io)? == Type::STREAM;
+    // Of another family (vsock) nobody could say who reaches it.
+    let known = [Domain::IPV4, Domain::IPV6, Domain::UNIX];
+    let stream = known.contains(&socket.domain().map_err(ActivationError::Io)?)
+        && socket.r#type().map_err(ActivationError::Io)? == Type::STREAM;
     if !stream || !socket.is_listener().map_err(ActivationError::Io)? {
         return Err(ActivationError::NotListening(name.to_owned()));
     }
@@ -121,6 +124,8 @@ static KEPT: OnceLock<Activated> = OnceLock::new();
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, UdpSocket};
+
+    use socket2::{SockAddr, Socket};
 
     use super::*;
 
@@ -149,4 +154,19 @@ mod tests {
             assert!(error.contains("no listening stream socket"), "{error}");
         }
     }
+
+    /// A kernel without the family hands over no such socket, and has nothing to test here.
+    #[test]
+    fn a_socket_of_another_family_is_refused() {
+        let Ok(socket) = Socket::new(Domain::VSOCK, Type::STREAM, None) else { return };
+        let any = SockAddr::vsock(VMADDR_CID_ANY, VMADDR_PORT_ANY);
+        socket.bind(&any).and_then(|()| socket.listen(1)).expect("a port");
+        let activated = Activated(vec![("vsock".into(), socket.into())]);
+        let error = activated.listeners("vsock").expect_err("another family").to_string();
+        assert!(error.contains("no listening stream socket on a port or a path"), "{error}");
+    }
+
+    /// As `vm_sockets.h` has them.
+    const VMADDR_CID_ANY: u32 = u32::MAX;
+    const VMADDR_PORT_ANY: u32 = u32::MAX;
 }
