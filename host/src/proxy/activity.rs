@@ -5,12 +5,28 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::limits;
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// With nothing at all.
+    pub(super) idle: Duration,
+    /// With a request head, from its first byte to its last.
+    pub(super) head: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { idle: limits::IDLE, head: limits::REQUEST_HEAD }
+    }
+}
 
 /// When something last moved on a connection, shared between its stream and its requests.
 #[derive(Debug)]
@@ -20,14 +36,19 @@ pub(super) struct Activity {
     /// every kept-alive connection after the time a head may take.
     head: Cell<Option<Instant>>,
     heads: bool,
+    patience: Patience,
     requests: Cell<usize>,
 }
 
 impl Activity {
     /// With `heads`, bytes that arrive outside a request begin a request head (HTTP/1).
     pub(super) fn new(heads: bool) -> Rc<Self> {
+        Self::with(heads, Patience::default())
+    }
+
+    pub(super) fn with(heads: bool, patience: Patience) -> Rc<Self> {
         let last = Cell::new(Instant::now());
-        Rc::new(Self { last, head: Cell::new(None), heads, requests: Cell::new(0) })
+        Rc::new(Self { last, head: Cell::new(None), heads, patience, requests: Cell::new(0) })
     }
 
     /// A request has its head; it is in flight until the guard is dropped.
@@ -49,8 +70,8 @@ impl Activity {
     }
 
     fn deadline(&self) -> Instant {
-        let idle = self.last.get() + limits::IDLE;
-        self.head.get().map_or(idle, |since| idle.min(since + limits::REQUEST_HEAD))
+        let idle = self.last.get() + self.patience.idle;
+        self.head.get().map_or(idle, |since| idle.min(since + self.patience.head))
     }
 }
 

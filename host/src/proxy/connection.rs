@@ -3,6 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use peergate_policy::Endpoint as Kind;
 use tokio::time::timeout;
@@ -33,18 +34,8 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
     }
     let (source, connection) = (arrival.source, arrival.id);
     let mut whom = Whom { listener: Arc::clone(&site.name), endpoint: None, connection, source };
-    let choose = |name: Option<&str>| {
-        site.endpoint(name).map(|endpoint| (endpoint.terms.clone(), Rc::clone(&endpoint.worker)))
-    };
     let audit = &port.shared.audit;
-    let arrived = match site.plaintext_endpoint() {
-        Some(endpoint) => {
-            let all = mixed(arrival, &endpoint.worker, choose);
-            timeout(limits::HANDSHAKE, all).await.unwrap_or(Err(Refusal::TimedOut))
-        }
-        None => handshake(arrival, choose).await,
-    };
-    match arrived {
+    match arrived(arrival, &site, limits::HANDSHAKE).await {
         Ok(admission) => {
             whom.endpoint = endpoint(&site, &admission.connection).map(|endpoint| endpoint.kind.as_str());
             if let Some(verdict) = &admission.verdict {
@@ -73,6 +64,20 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
     }
 }
 
+/// Who comes, if that is known within `limit` from the first byte on: one limit for all that there is to do.
+async fn arrived(arrival: Arrival, site: &Site, limit: Duration) -> Result<Admission, Refusal> {
+    let choose = |name: Option<&str>| {
+        site.endpoint(name).map(|endpoint| (endpoint.terms.clone(), Rc::clone(&endpoint.worker)))
+    };
+    let all = async {
+        match site.plaintext_endpoint() {
+            Some(endpoint) => mixed(arrival, &endpoint.worker, choose).await,
+            None => handshake(arrival, choose).await,
+        }
+    };
+    timeout(limit, all).await.unwrap_or(Err(Refusal::TimedOut))
+}
+
 /// In mixed mode: a handshake with who begins one, and the filter's word about who does not.
 async fn mixed(
     mut arrival: Arrival,
@@ -92,7 +97,6 @@ async fn mixed(
             Ok(Admission { link, connection, verdict: Some(verdict), chain: Vec::new() })
         }
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Refusal::Silent),
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Refusal::TimedOut),
         Err(error) => Err(Refusal::Failed(error, None)),
     }
 }
@@ -175,5 +179,58 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
     tokio::select! {
         () = serving => {}
         () = member.cut_off() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio::runtime::Builder;
+    use tokio::task::LocalSet;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::proxy::site::testing;
+    use crate::proxy::socket::{NO_ADDRESS, Socket};
+
+    /// Longer than anything here takes, so that a limit that does not end anything ends the test.
+    const NEVER: Duration = Duration::from_secs(20);
+
+    /// A ClientHello in a record of 16 KiB, byte by byte, more slowly than it could be read.
+    async fn drip(mut client: UnixStream) {
+        for byte in [22, 3, 1, 64, 0, 1, 0, 63, 252].into_iter().chain(std::iter::repeat(0)) {
+            if client.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn silent(mut client: UnixStream) {
+        // Until it is closed.
+        let _ = client.read_u8().await;
+    }
+
+    fn arrives(client: impl AsyncFnOnce(UnixStream), plaintext: bool) -> Result<Admission, Refusal> {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        LocalSet::new().block_on(&runtime, async {
+            let (theirs, socket) = Socket::pair();
+            let arrival = Arrival { id: 1, socket, source: NO_ADDRESS, destination: NO_ADDRESS };
+            let site = testing::site_of_one(plaintext);
+            let arrived = timeout(NEVER, arrived(arrival, &site, Duration::from_millis(200)));
+            tokio::select! {
+                arrived = arrived => arrived.expect("the limit ends it"),
+                () = async { client(theirs).await; std::future::pending().await } => unreachable!(),
+            }
+        })
+    }
+
+    #[test]
+    fn one_limit_ends_sniffing_and_handshake() {
+        for plaintext in [false, true] {
+            assert!(matches!(arrives(silent, plaintext), Err(Refusal::TimedOut)), "silent, {plaintext}");
+            assert!(matches!(arrives(drip, plaintext), Err(Refusal::TimedOut)), "drip, {plaintext}");
+        }
     }
 }

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::activity::{Activity, Watched};
+use super::activity::{Activity, Patience, Watched};
 use super::limits;
 use super::socket::Socket;
 use super::tunnel::Waiting;
@@ -117,9 +117,13 @@ async fn until_finished<C: Future>(
 /// # Errors
 /// The client ends, is silent for [`limits::IDLE`], or dawdles for [`limits::REQUEST_HEAD`].
 pub(super) async fn begins_with_h2(socket: &mut Socket) -> io::Result<bool> {
+    looks_like_h2(socket, Patience::default()).await
+}
+
+async fn looks_like_h2(socket: &mut Socket, patience: Patience) -> io::Result<bool> {
     let mut seen = Vec::with_capacity(PREFACE.len());
     // A program may connect before it has something to ask.
-    seen.push(within(limits::IDLE, socket.read_u8()).await?);
+    seen.push(within(patience.idle, socket.read_u8()).await?);
     let looking = async {
         while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
             seen.push(socket.read_u8().await?);
@@ -128,7 +132,7 @@ pub(super) async fn begins_with_h2(socket: &mut Socket) -> io::Result<bool> {
         socket.unread(seen);
         Ok(is_h2)
     };
-    within(limits::REQUEST_HEAD, looking).await
+    within(patience.head, looking).await
 }
 
 async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -171,4 +175,59 @@ where
 pub(super) fn is_ordinary(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
     error.is_incomplete_message() || error.is_closed() || error.is_canceled() || io.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+    use hyper::body::Bytes;
+    use tokio::io::AsyncWriteExt;
+    use tokio::runtime::Builder;
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(100);
+    /// Longer than the test is given.
+    const NEVER: Duration = Duration::from_secs(3600);
+    /// Longer than anything here takes, so that a limit that ends nothing fails the test.
+    const GIVEN: Duration = Duration::from_secs(20);
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        LocalSet::new().block_on(&runtime, async { timeout(GIVEN, test).await.expect("the limit ends it") })
+    }
+
+    async fn looked(bytes: &[u8], patience: Patience) -> Result<bool, io::ErrorKind> {
+        let (mut client, mut socket) = Socket::pair();
+        client.write_all(bytes).await.expect("written");
+        looks_like_h2(&mut socket, patience).await.map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn a_client_may_be_silent_for_long_and_dawdle_for_a_short_time() {
+        let (idle, head) = (Patience { idle: SHORT, head: NEVER }, Patience { idle: NEVER, head: SHORT });
+        assert_eq!(run(looked(b"", idle)), Err(io::ErrorKind::TimedOut));
+        // What could become HTTP/2, and is half a request line of HTTP/1 as well.
+        for half in [&b"P"[..], b"PR", b"PRI * HTTP/2"] {
+            assert_eq!(run(looked(half, head)), Err(io::ErrorKind::TimedOut), "{half:?}");
+        }
+        assert_eq!(run(looked(PREFACE, head)), Ok(true));
+        assert_eq!(run(looked(b"G", head)), Ok(false));
+    }
+
+    /// Once it is known that this is HTTP/1, and the rest of the request line does not come.
+    #[test]
+    fn half_a_request_line_ends_the_connection() {
+        run(async {
+            let (mut client, mut socket) = Socket::pair();
+            client.write_all(b"GET / HT").await.expect("written");
+            assert!(!begins_with_h2(&mut socket).await.expect("HTTP/1"));
+            let activity = Activity::with(true, Patience { idle: NEVER, head: SHORT });
+            let answer = async |_| Ok(Response::new(Empty::<Bytes>::new()));
+            serve(socket, activity, answer, Version::Http1(Waiting::default()), std::future::pending())
+                .await
+                .expect_err("ended");
+        });
+    }
 }

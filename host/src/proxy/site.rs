@@ -194,6 +194,13 @@ pub(super) mod testing {
         }
     }
 
+    /// A site with one endpoint, which takes plaintext besides TLS or does not.
+    pub(crate) fn site_of_one(plaintext: bool) -> Site {
+        let filter = Filter::embedded().expect("a filter");
+        let plan = generation::Endpoint { plaintext, ..plan(&filter, "{}", &[]) };
+        site(&[&plan], &[])
+    }
+
     #[test]
     fn one_endpoint_is_for_every_name_and_several_are_for_their_own() {
         let filter = Filter::embedded().expect("a filter");

@@ -54,6 +54,13 @@ impl Socket {
         self.unread.extend(bytes.into_iter().rev());
     }
 
+    /// A client's end, and ours.
+    #[cfg(test)]
+    pub(super) fn pair() -> (UnixStream, Self) {
+        let (theirs, ours) = UnixStream::pair().expect("two ends");
+        (theirs, Stream::Unix(ours).into())
+    }
+
     /// The address at the other end.
     pub(super) fn peer_address(&self) -> SocketAddr {
         match &self.stream {

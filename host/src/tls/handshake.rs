@@ -9,7 +9,6 @@ use rustls::ProtocolVersion;
 use rustls::server::{Acceptor, ClientHello};
 use rustls_pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -17,7 +16,7 @@ use super::authentication::Authentication;
 use super::gate::{Handshake, polled};
 use super::link::Link;
 use super::terms::Terms;
-use crate::proxy::{Socket, limits};
+use crate::proxy::Socket;
 use crate::wasm::{Connection, PeerCertificate, Tls, Verdict, Worker};
 
 /// A socket as it was accepted.
@@ -53,28 +52,18 @@ pub enum Refusal {
     Denied(Verdict, Socket),
     /// rustls said no; its alert is written.
     Failed(io::Error, Option<Socket>),
-    /// Not finished within [`limits::HANDSHAKE`].
+    /// Not finished within [`limits::HANDSHAKE`](crate::proxy::limits::HANDSHAKE).
     TimedOut,
     /// Closed before a ClientHello: a port probe, not a client.
     Silent,
 }
 
-/// Shakes hands within [`limits::HANDSHAKE`], on the terms that `choose` has for the name the client asks for (SNI), and
-/// the filter of that worker judging.
+/// Shakes hands on the terms that `choose` has for the name the client asks for (SNI), and the filter of that worker
+/// judging. How long it may take is the caller's business.
 ///
 /// # Errors
 /// Everything but a finished handshake of a client that showed what it was asked for, and of a peer the filter admitted.
 pub async fn handshake(
-    arrival: Arrival,
-    choose: impl FnOnce(Option<&str>) -> Option<(Terms, Rc<Worker>)>,
-) -> Result<Admission, Refusal> {
-    match timeout(limits::HANDSHAKE, unlimited(arrival, choose)).await {
-        Ok(result) => result,
-        Err(_) => Err(Refusal::TimedOut),
-    }
-}
-
-async fn unlimited(
     arrival: Arrival,
     choose: impl FnOnce(Option<&str>) -> Option<(Terms, Rc<Worker>)>,
 ) -> Result<Admission, Refusal> {

@@ -3,9 +3,8 @@
 use std::io;
 
 use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
 
-use crate::proxy::{Socket, limits};
+use crate::proxy::Socket;
 
 /// What a client begins with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,25 +15,19 @@ pub enum First {
     Plaintext,
 }
 
-/// Looks at the first bytes, which stay to be read, within [`limits::HANDSHAKE`].
+/// Looks at the first bytes, which stay to be read. How long it may take is the caller's business.
 ///
 /// # Errors
-/// The client sends nothing in time, or ends before it could be told.
+/// The client ends before it could be told.
 pub async fn sniff(socket: &mut Socket) -> io::Result<First> {
-    let looking = async {
-        let mut seen = Vec::with_capacity(RECORD_BYTES);
-        loop {
-            if let Some(first) = told_by(&seen) {
-                socket.unread(seen);
-                return Ok(first);
-            }
-            let byte = socket.read_u8().await?;
-            seen.push(byte);
+    let mut seen = Vec::with_capacity(RECORD_BYTES);
+    loop {
+        if let Some(first) = told_by(&seen) {
+            socket.unread(seen);
+            return Ok(first);
         }
-    };
-    match timeout(limits::HANDSHAKE, looking).await {
-        Ok(first) => first,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        let byte = socket.read_u8().await?;
+        seen.push(byte);
     }
 }
 
