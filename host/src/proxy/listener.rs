@@ -7,9 +7,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use socket2::{Domain, SockRef, Socket, Type};
+use rustix::fs::{Mode, fchmod};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::limits;
 use crate::config::Address;
@@ -113,15 +114,29 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// One socket, shared by all: the file system has no `SO_REUSEPORT`.
-fn unix(path: &PathBuf, workers: usize) -> io::Result<Vec<Listening>> {
+/// One socket, shared by all: the file system has no `SO_REUSEPORT`. Owner and group connect, nobody else, and at no
+/// moment: nobody connects before it listens, and by then its file has its rights.
+fn unix(path: &Path, workers: usize) -> io::Result<Vec<Listening>> {
     remove_abandoned(path)?;
-    let listener = UnixListener::bind(path)?;
-    // Whatever the umask says: owner and group connect, nobody else.
-    fs::set_permissions(path, Permissions::from_mode(0o660))?;
-    listener.set_nonblocking(true)?;
+    let socket = bound(path)?;
+    // What the umask took away.
+    fs::set_permissions(path, Permissions::from_mode(UNIX_MODE))?;
+    socket.listen(limits::BACKLOG)?;
+    let listener = UnixListener::from(OwnedFd::from(socket));
     (0..workers).map(|_| listener.try_clone().map(Listening::Unix)).collect()
 }
+
+/// A socket whose file has no more rights than [`UNIX_MODE`] from the beginning: Linux gives it those of the socket, less the
+/// umask (`unix_bind_bsd` in net/unix/af_unix.c).
+fn bound(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    fchmod(&socket, Mode::from_raw_mode(UNIX_MODE))?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    Ok(socket)
+}
+
+const UNIX_MODE: u32 = 0o660;
 
 /// Sockets that systemd opened; with fewer than workers, some share one.
 fn activated(name: &str, workers: usize) -> io::Result<(Address, Vec<Listening>)> {
@@ -168,6 +183,22 @@ mod tests {
         let sockets = Sockets::bind(&any(), 1).expect("a free port");
         let in_use = Sockets::bind(sockets.address(), 1).expect_err("in use").kind();
         assert_eq!(in_use, io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn the_file_of_a_socket_has_at_no_moment_more_rights_than_owner_and_group_need() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("socket");
+        let mode = || fs::metadata(&path).expect("a file").permissions().mode() & 0o7777;
+        let socket = bound(&path).expect("bound");
+        assert_eq!(mode() & !UNIX_MODE, 0, "{:o}", mode());
+        let early = UnixStream::connect(&path).expect_err("nobody listens yet");
+        assert_eq!(early.kind(), io::ErrorKind::ConnectionRefused);
+        drop(socket);
+        let sockets = Sockets::bind(&Address::Unix(path.clone()), 1).expect("the abandoned one is replaced");
+        assert_eq!(mode(), UNIX_MODE);
+        UnixStream::connect(&path).expect("it listens");
+        drop(sockets);
     }
 
     #[test]
