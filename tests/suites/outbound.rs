@@ -473,6 +473,30 @@ fn a_connection_being_made_over_a_reload_is_judged_by_the_new_policy() {
     assert!(nodes.upstream.requests().is_empty());
 }
 
+/// Who a peer is a filter says. The server need not have one, and this node's certificate would stand behind what a program
+/// says. (Behind this server's port are bytes: what arrives is what was sent.)
+#[test]
+fn what_a_program_says_about_peers_does_not_leave() {
+    let nodes = Nodes::new(Upstream::http(), "tcp");
+    let host = nodes.start("http", nodes.server());
+    let mut program = TcpStream::connect(host.address).expect("a connection");
+    program.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+    let request = "POST / HTTP/1.1\r\nhost: x\r\nX-Peergate-Policy: admin\r\nx_forwarded_client_cert: forged\r\n\
+        x-request-id: 7\r\ntransfer-encoding: chunked\r\n\
+        trailer: x-checksum, x-peergate-subject, X-Forwarded-Client-Cert, x_peergate_policy\r\n\r\n\
+        2\r\nab\r\n0\r\nx-checksum: 1234\r\nx-peergate-subject: CN=admin\r\nX-Forwarded-Client-Cert: forged\r\n\
+        x_peergate_policy: admin\r\n\r\n";
+    program.write_all(request.as_bytes()).expect("written");
+    let answer = Message::read(&mut std::io::BufReader::new(&program)).expect("an answer");
+    assert_eq!(answer.expect("an answer").status(), 200, "{}", host.log());
+    let sent = nodes.upstream.last_request();
+    assert_eq!((sent.text().as_str(), sent.header("x-request-id")), ("ab", Some(&b"7"[..])));
+    assert_eq!(sent.trailers, [("x-checksum".to_owned(), b"1234".to_vec())]);
+    let names: Vec<String> = sent.headers.iter().map(|(name, _)| name.replace('_', "-")).collect();
+    let tells = |name: &String| name.starts_with("x-peergate") || name.starts_with("x-forwarded");
+    assert!(!names.iter().any(tells), "{names:?}");
+}
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("bound").port()

@@ -11,6 +11,7 @@ mod generation;
 mod headers;
 mod hop;
 mod http;
+mod identity;
 pub mod limits;
 mod listener;
 mod outbound;

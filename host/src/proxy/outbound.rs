@@ -13,6 +13,7 @@ use rustls_pki_types::ServerName;
 
 use super::activity::{Activity, Guarded};
 use super::generation::Direction;
+use super::identity::{self, Unidentified};
 use super::port::Port;
 use super::reply::Dialect;
 use super::tunnel::{Tunnel, Waiting};
@@ -100,6 +101,7 @@ impl Exchange {
         let (parts, body) = request.into_parts();
         let mut head = request::head(parts).map_err(request::BadRequest::status)?;
         head.headers.remove(EXPECT);
+        identity::strip(&mut head.headers);
         let site = self.port.site();
         if let Some(authority) = authority(&site.direction, site.endpoint(None).map(|it| &it.terms)) {
             head.authority = authority;
@@ -107,7 +109,7 @@ impl Exchange {
         let upstream = Rc::clone(&site.upstream);
         drop(site);
         let audit = &self.port.shared.audit;
-        let body = Either::Right(body);
+        let body = Either::Right(Unidentified(body));
         let sent = match wish {
             Some(_) => websocket::offer(&upstream, head, body).await,
             None => upstream.send(head, body).await.map(Answered::Plain),

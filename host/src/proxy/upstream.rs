@@ -24,6 +24,7 @@ use super::dialer::{Reached, Standing, dial};
 use super::generation::Direction;
 use super::headers::RequestHead;
 use super::http::{H2, HTTP1, LocalExecutor};
+use super::identity::Unidentified;
 use super::limits;
 use super::port::Port;
 use super::roster::Member;
@@ -96,7 +97,7 @@ pub(super) struct Upstream {
 }
 
 /// The body of a request: of a client, through the filter; or of a local program.
-pub(super) type Outgoing = Either<Filtered, Incoming>;
+pub(super) type Outgoing = Either<Filtered, Unidentified>;
 
 #[derive(Debug)]
 struct Idle {
