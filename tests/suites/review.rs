@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use peergate_host::pki::{Authority, Credential, Leaf};
 use peergate_policy::token::Derivation;
+use peergate_tests::admin::get;
 use peergate_tests::client::Client;
 use peergate_tests::host::{Host, Start, write_policy};
 use peergate_tests::http2::{Frame, Http2};
@@ -587,3 +588,47 @@ fn curl_and_openssl_see_the_end() {
     kept.kill().and_then(|()| kept.wait()).expect("ended");
     assert_eq!(site.wait_for_ends("end connection", 3).len(), 3);
 }
+
+/// At a review a client is judged by requests that it has not made: nothing is counted or logged about them.
+#[test]
+fn requests_that_nobody_made_are_neither_counted_nor_logged() {
+    let pki = Pki::new();
+    let peer = pki.store(Credential::self_signed(&Leaf::new().cn("writer")).expect("a certificate"));
+    let policy = |id: &str| {
+        let client = json!({"id": id, "permissions": ["write"], "certificates": [{"file": peer.chain}]});
+        pki.with_files(&json!({"data-plane": {"clients": [client]}})).to_string()
+    };
+    let path = pki.file("policy.json");
+    fs::write(&path, policy("before")).expect("the policy");
+    let upstream = Upstream::http();
+    let host = Start::endpoint("mtls", &path, upstream.address).admin().start();
+    let decided = || {
+        let page = get(host.admin(), "/metrics").text();
+        let lines: Vec<_> =
+            page.lines().filter(|line| line.starts_with("peergate_decisions_total")).collect();
+        lines.join("\n")
+    };
+    let mut client = Client::connect(host.address, pki.ca(), Some(&peer.credential)).expect("a connection");
+    assert_eq!(client.request(PUT).expect("an answer").status(), 200);
+    wait::until("the request is counted", || decided().contains("outcome=\"allow\""));
+    let before = decided();
+    fs::write(&path, policy("after")).expect("the policy");
+    host.reload();
+    assert!(host.log().contains("reloaded"), "{}", host.log());
+    // Its request is judged by the new policy, so the review is over.
+    wait::until("the new policy is in use", || {
+        assert_eq!(client.request(PUT).expect("an answer").status(), 200);
+        host.log().contains("\"after\"")
+    });
+    let requests = upstream.requests().len();
+    // Each request that was made is counted, and nothing else is.
+    let count = |text: &str| -> f64 {
+        let values = text.lines().filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        values.sum()
+    };
+    wait::until("all are counted", || count(&decided()) >= requests as f64);
+    assert_eq!(count(&decided()), requests as f64, "before:\n{before}\nafter:\n{}", decided());
+    assert!(!host.log().contains("\"decision\":\"deny\""), "{}", host.log());
+}
+
+const PUT: &[u8] = b"PUT /x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";

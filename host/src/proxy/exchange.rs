@@ -130,7 +130,8 @@ impl Exchange {
         while !self.member.is_dismissed() {
             let endpoint = self.member.endpoint();
             let stream = endpoint.worker.open_stream(&self.member.connection);
-            let outcome = stream.head(Direction::Request, head.to_pairs(), end_of_stream).await;
+            let pairs = head.to_pairs(self.member.connection.scheme());
+            let outcome = stream.head(Direction::Request, pairs, end_of_stream).await;
             if Rc::ptr_eq(&endpoint.worker, &self.member.endpoint().worker) && !self.member.is_dismissed() {
                 return Some((stream, outcome));
             }

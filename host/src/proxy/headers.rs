@@ -42,14 +42,15 @@ impl fmt::Display for HeadersError {
 impl std::error::Error for HeadersError {}
 
 impl RequestHead {
-    /// The header map of this request in Envoy's order and names: pseudo-headers first, no `host`.
-    pub(super) fn to_pairs(&self) -> HeaderPairs {
+    /// The header map of this request in Envoy's order and names: pseudo-headers first, no `host`. `scheme` is that of the
+    /// connection, whatever the client says: Envoy leaves an HTTP/2 client its `:scheme`, and tells the truth in
+    /// `x-forwarded-proto`.
+    pub(super) fn to_pairs(&self, scheme: &str) -> HeaderPairs {
         let mut pairs = Vec::with_capacity(self.headers.len() + 4);
         pairs.push(pair(":authority", self.authority.as_str()));
         pairs.push(pair(":path", self.path.as_str()));
         pairs.push(pair(":method", self.method.as_str()));
-        // The client spoke TLS; nothing else is terminated here.
-        pairs.push(pair(":scheme", "https"));
+        pairs.push(pair(":scheme", scheme));
         append(&mut pairs, &self.headers);
         pairs
     }

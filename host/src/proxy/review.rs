@@ -107,7 +107,8 @@ fn one(port: &Rc<Port>, site: &Rc<Site>, member: &Rc<Member>, chains: &mut Chain
 async fn again(port: Rc<Port>, member: Rc<Member>, request: Rc<ActiveRequest>) {
     let endpoint = member.endpoint();
     let stream = endpoint.worker.open_stream(&member.connection);
-    let how = match stream.head(Direction::Request, request.head.to_pairs(), false).await {
+    let pairs = request.head.to_pairs(member.connection.scheme());
+    let how = match stream.head(Direction::Request, pairs, false).await {
         Outcome::Continue(_) => {
             // While the filter paused there may have come a newer one.
             if Rc::ptr_eq(&endpoint.worker, &member.endpoint().worker) {
@@ -166,7 +167,7 @@ fn still_a_peer(endpoint: &Endpoint, member: &Member) -> Result<(), Dismissal> {
 fn still_a_client(endpoint: &Endpoint, member: &Member) -> Result<(), Dismissal> {
     let mut decision = None;
     for method in ["GET", "PUT"] {
-        let mut stream = endpoint.worker.open_stream(&member.connection);
+        let mut stream = endpoint.worker.open_trial(&member.connection);
         let authority = endpoint.names().first().map_or("peergate", String::as_str);
         let head = [(":method", method), (":scheme", "https"), (":authority", authority), (":path", "/")];
         let head = head.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));

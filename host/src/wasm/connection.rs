@@ -26,6 +26,11 @@ impl Connection {
     pub fn new(id: u64, source: SocketAddr, destination: SocketAddr, tls: Option<Tls>) -> Self {
         Self { id, source, destination, tls, filter_state: RefCell::default() }
     }
+
+    /// The scheme of requests on it.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
 }
 
 /// What the handshake settled.

@@ -116,6 +116,8 @@ pub(super) struct Context {
     pub(super) stored: Stored,
     pub(super) reply: Option<LocalReply>,
     pub(super) closed: bool,
+    /// Of a request that nobody made: it leaves neither numbers nor lines.
+    pub(super) is_trial: bool,
     /// The exchange is over and `proxy_on_log` runs: maps that never came are empty instead of an error.
     pub(super) logging: bool,
     /// Rung when something about this context changes outside of its own callbacks, and when it ends.
@@ -133,6 +135,7 @@ impl Context {
             stored: Stored::default(),
             reply: None,
             closed: false,
+            is_trial: false,
             logging: false,
             signal: None,
         }

@@ -86,6 +86,11 @@ impl Host {
         }
     }
 
+    /// Whether the filter is asked about a request that nobody made.
+    pub(super) fn is_trial(&self) -> bool {
+        self.contexts.current().is_some_and(|context| context.is_trial)
+    }
+
     /// The root context the effective context belongs to.
     pub(super) fn root(&self) -> Result<Root, Status> {
         Ok(self.contexts.current().ok_or(Status::BadArgument)?.root)

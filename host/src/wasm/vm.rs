@@ -147,6 +147,15 @@ impl Vm {
         Ok(Some(Opened { id, bell: bell.transpose()?, interest: self.exports.interest() }))
     }
 
+    /// As [`Vm::open`], for a request that nobody made.
+    pub(super) fn open_trial(&mut self, connection: &Rc<Connection>) -> Result<Option<Opened>, Fault> {
+        let opened = self.open(connection)?;
+        if let Some(Opened { id, .. }) = &opened {
+            self.context(*id)?.is_trial = true;
+        }
+        Ok(opened)
+    }
+
     /// Ends a request's context. Envoy's HTTP filters log first: their access log is written before they are destroyed.
     pub(super) fn close(&mut self, id: u32) -> Result<(), Fault> {
         self.begin();

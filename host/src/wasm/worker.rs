@@ -112,6 +112,12 @@ impl Worker {
         Stream::new(Rc::clone(self), opened)
     }
 
+    /// As [`Worker::open_stream`], for a request that nobody made: what the filter counts and logs about it is not kept.
+    pub fn open_trial(self: &Rc<Self>, connection: &Rc<Connection>) -> Stream {
+        let opened = self.with_vm(None, |vm| vm.open_trial(connection));
+        Stream::new(Rc::clone(self), opened)
+    }
+
     /// How many VMs were given up since the start.
     pub fn restarts(&self) -> u64 {
         self.restarts.get()

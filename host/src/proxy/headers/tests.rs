@@ -28,7 +28,9 @@ fn a_request_survives_the_round_trip_byte_for_byte() {
     let mut all = with(&[("accept", "*/*"), ("cookie", "a=1"), ("cookie", "b=2")]);
     all.push((b"x-raw".to_vec(), b"caf\xe9\xff".to_vec()));
     let request = parse(all.clone()).expect("a request");
-    assert_eq!(request.to_pairs(), all);
+    assert_eq!(request.to_pairs("https"), all);
+    all[3].1 = b"http".to_vec();
+    assert_eq!(request.to_pairs("http"), all);
     assert_eq!(request.path.as_str(), "/x?y=%2F");
 }
 
