@@ -1,9 +1,14 @@
 //! Several listeners and several endpoints on a port, by `--config`: the name a client asks for chooses.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use peergate_host::pki::{Credential, Leaf};
 use peergate_policy::token::Derivation;
@@ -12,7 +17,7 @@ use peergate_tests::{
     commands::{Curl, Finished, curl_by_name, peergate, run},
     host::{Host, Start, write_policy},
     pki::{Peer, Pki},
-    upstream::Upstream,
+    upstream::{GREETING, Upstream},
     wait,
 };
 use serde_json::{Value, json};
@@ -304,13 +309,118 @@ fn a_configuration_that_cannot_work_is_refused_with_its_place() {
 fn an_upstream_that_speaks_tls_stops_the_start() {
     let port = Port::new();
     let inner = port.start();
-    let mut outer = port.listener(&json!([{"endpoint": "peer", "policy": port.policy()}]));
-    outer["upstream"]["address"] = inner.address.to_string().into();
-    let config = json!({"inbound": [outer]});
-    port.write(&config);
-    let started = run(&mut Start::config(&port.config).command(), b"");
-    assert_eq!(started.code, Some(2), "{}", started.output());
-    assert!(started.stderr.contains("speaks TLS, and the host sends plaintext there"), "{}", started.stderr);
+    let path = port.pki.file("inner.sock");
+    let socket = UnixListener::bind(&path).expect("a socket");
+    let target = inner.address;
+    thread::spawn(move || {
+        for mut client in socket.incoming().flatten() {
+            let mut server = TcpStream::connect(target).expect("the host");
+            let (mut from, mut to) =
+                (client.try_clone().expect("a handle"), server.try_clone().expect("a handle"));
+            thread::spawn(move || io::copy(&mut from, &mut to));
+            thread::spawn(move || io::copy(&mut server, &mut client));
+        }
+    });
+    let by_name = format!("localhost:{}", inner.address.port());
+    for (address, protocol) in [
+        (inner.address.to_string(), "http1"),
+        (inner.address.to_string(), "h2c"),
+        (by_name, "http1"),
+        (format!("unix:{}", path.display()), "http1"),
+    ] {
+        let peers = json!([{"endpoint": "peer", "policy": port.policy()}]);
+        // Beside others, which are asked at the same time.
+        let (first, mut second) = (port.listener(&peers), port.listener(&peers));
+        second["upstream"] = json!({"address": address, "protocol": protocol});
+        port.write(&json!({"inbound": [first, second]}));
+        let started = run(&mut Start::config(&port.config).command(), b"");
+        assert_eq!(started.code, Some(2), "{address} {protocol}: {}", started.output());
+        let said = format!("the upstream {address} speaks TLS, and the host sends plaintext there");
+        assert!(started.stderr.contains(&said), "{protocol}: {}", started.stderr);
+    }
+}
+
+/// One that takes HTTP/2 without TLS is what it is said to be, also where its own answer to the question is HTTP/2.
+#[test]
+fn an_upstream_of_another_protocol_than_tls_stops_nothing() {
+    let port = Port::new();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let service = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = service.local_addr().expect("bound");
+    let copy = Arc::clone(&heard);
+    thread::spawn(move || {
+        for mut client in service.incoming().flatten() {
+            // SETTINGS without any (RFC 9113 section 3.4).
+            client.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).expect("written");
+            let mut said = Vec::new();
+            client.read_to_end(&mut said).expect("no reset");
+            copy.lock().expect("kept").push(said);
+        }
+    });
+    let mut listener = port.listener(&json!([{"endpoint": "peer", "policy": port.policy()}]));
+    listener["upstream"] = json!({"address": address.to_string(), "protocol": "h2c"});
+    port.write(&json!({"inbound": [listener]}));
+    let _host = Start::config(&port.config).start();
+    wait::until("the service was asked", || !heard.lock().expect("kept").is_empty());
+    let said = heard.lock().expect("kept").concat();
+    let settings_and_goaway = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(said, [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings_and_goaway].concat());
+}
+
+/// A service that takes bytes could take any byte for something.
+#[test]
+fn a_service_that_takes_bytes_is_not_asked() {
+    let port = Port::new();
+    let service = Upstream::greeting();
+    let peers = json!([{"endpoint": "peer", "policy": port.policy()}]);
+    let (mut bytes, requests) = (port.listener(&peers), port.listener(&peers));
+    bytes["protocol"] = "tcp".into();
+    bytes["upstream"]["address"] = service.address.to_string().into();
+    port.write(&json!({"inbound": [bytes, requests]}));
+    let host = Start::config(&port.config).start();
+    let mut client =
+        Client::connect(host.address, port.pki.ca(), Some(&port.peer.credential)).expect("a connection");
+    let mut greeting = vec![0; GREETING.len()];
+    client.read_exact(&mut greeting).expect("a greeting");
+    // The client's own, and no other one before it.
+    assert_eq!((service.connections(), service.bytes()), (1, 0));
+}
+
+/// The question has one limit for all of its answer.
+#[test]
+fn a_service_that_drips_does_not_hold_up_the_start() {
+    let port = Port::new();
+    let service = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = service.local_addr().expect("bound");
+    thread::spawn(move || {
+        for mut client in service.incoming().flatten() {
+            thread::spawn(move || {
+                // One byte: whether an alert follows is not known.
+                while client.write_all(&[21]).is_ok() {
+                    thread::sleep(Duration::from_secs(60));
+                }
+            });
+        }
+    });
+    let dripping = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let drips = dripping.local_addr().expect("bound");
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || {
+        for mut client in dripping.incoming().flatten() {
+            while client.write_all(b"H").is_ok() {
+                thread::sleep(Duration::from_millis(10));
+            }
+            // Nobody may wait for it any more.
+            let _ = ended.send(());
+        }
+    });
+    let peers = json!([{"endpoint": "peer", "policy": port.policy()}]);
+    let (mut first, mut second) = (port.listener(&peers), port.listener(&peers));
+    first["upstream"]["address"] = address.to_string().into();
+    second["upstream"]["address"] = drips.to_string().into();
+    port.write(&json!({"inbound": [first, second]}));
+    let _host = Start::config(&port.config).start();
+    end.recv_timeout(Duration::from_secs(20)).expect("the question ends though the answer does not");
 }
 
 /// A byte pipe is not judged by request: it ends where its port begins to forward requests.
