@@ -1,7 +1,7 @@
 //! The directory that `make pki` writes.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File},
     net::{Ipv4Addr, Ipv6Addr},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -33,12 +33,17 @@ impl DevelopmentPki {
     ];
 
     /// Keeps the PKI in `directory` if all its files are there and it is good for another week, else makes
-    /// it anew. The second value tells whether it was made.
+    /// it anew. The second value tells whether it was made. Who comes while another one makes it waits for that.
     ///
     /// # Errors
     /// The directory or a file in it cannot be written.
     pub fn open_or_create(directory: &Path) -> Result<(Self, bool), PkiError> {
         let pki = Self { directory: directory.to_owned() };
+        let failed = |error| PkiError::File(pki.directory.clone(), error);
+        DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
+        // Until the end of this function, or of the process.
+        let lock = File::open(directory).map_err(failed)?;
+        lock.lock().map_err(failed)?;
         if pki.is_current() {
             return Ok((pki, false));
         }
@@ -73,11 +78,6 @@ impl DevelopmentPki {
     }
 
     fn create(&self) -> Result<(), PkiError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&self.directory)
-            .map_err(|error| PkiError::File(self.directory.clone(), error))?;
         let root = Authority::root("Peergate development root")?;
         let intermediate = root.intermediate("Peergate development intermediate")?;
         let rogue = Authority::root("Rogue root")?;
@@ -145,6 +145,19 @@ mod tests {
         assert!(DevelopmentPki::open_or_create(&path)?.1);
         assert_ne!(fs::read(pki.chain("node")).expect("node.pem"), first);
         Ok(())
+    }
+
+    /// Suites run side by side, and each begins with this.
+    #[test]
+    fn those_who_come_at_once_get_one_pki() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("pki");
+        let made = || DevelopmentPki::open_or_create(&path).expect("a PKI").1;
+        let made: Vec<bool> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(made)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("a thread")).collect()
+        });
+        assert_eq!(made.iter().filter(|made| **made).count(), 1, "{made:?}");
     }
 
     #[test]
