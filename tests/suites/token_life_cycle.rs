@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use peergate_tests::client::Client;
-use peergate_tests::commands::{curl, peergate, run};
+use peergate_tests::commands::{Finished, curl, peergate, run};
 use peergate_tests::host::{Host, Start};
 use peergate_tests::pki::Pki;
+use peergate_tests::root;
 use peergate_tests::upstream::Upstream;
 use peergate_tests::wait;
 use serde_json::json;
@@ -146,4 +148,66 @@ fn a_policy_that_cannot_be_read_leaves_the_tokens_as_they_are() {
     service.wait_for(&token, 403);
     let requests = service.upstream.requests();
     assert!(requests.iter().all(|request| request.header("authorization").is_none()));
+}
+
+/// A policy in a directory that the disk cannot write: the change is there, and a crash could undo it.
+struct FailingDisk {
+    pki: Pki,
+    library: PathBuf,
+}
+
+impl FailingDisk {
+    fn new() -> Self {
+        let pki = Pki::new();
+        fs::create_dir(pki.file("policy")).expect("a directory");
+        let document = json!({"data-plane": {"token-context": "c", "clients": []}});
+        fs::write(pki.file("policy/policy.json"), document.to_string()).expect("the policy");
+        let library = pki.file("failing_fsync.so");
+        let source = root().join("tests/suites/failing_fsync.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &source]);
+        let compiled = run(&mut compiler, b"");
+        assert_eq!(compiled.code, Some(0), "{}", compiled.output());
+        Self { pki, library }
+    }
+
+    /// `peergate token VERB` with a disk that cannot write the directory.
+    fn token(&self, failing: &str, verb: &str, arguments: &str) -> Finished {
+        let mut command = peergate();
+        command.env("LD_PRELOAD", &self.library).env("FAILING_DIRECTORY", self.pki.file(failing));
+        command.current_dir(self.pki.directory()).args(["token", verb, "--policy", "policy/policy.json"]);
+        run(command.args(arguments.split_ascii_whitespace()), b"")
+    }
+
+    fn policy(&self) -> String {
+        fs::read_to_string(self.pki.file("policy/policy.json")).expect("the policy")
+    }
+}
+
+#[test]
+fn a_change_that_a_crash_could_undo_is_said_and_stays() {
+    const SAID: &str = "was changed, and a crash of the machine could undo that: Input/output error";
+    let disk = FailingDisk::new();
+    let new = "--client query --permissions read --id t";
+    // The token that was written is the policy's.
+    let made = disk.token("policy", "new", &format!("{new} --out token"));
+    assert_eq!(made.code, Some(2), "{}", made.output());
+    assert!(made.stderr.contains(SAID) && !made.stderr.contains("opens nothing"), "{}", made.stderr);
+    let token = fs::read(disk.pki.file("token")).expect("the token");
+    let fingerprint = run(peergate().args(["token", "fingerprint"]), &token).stdout;
+    let fingerprint = fingerprint.trim_end();
+    assert!(
+        !fingerprint.is_empty() && disk.policy().contains(fingerprint),
+        "{fingerprint} {}",
+        disk.policy()
+    );
+    // What was revoked is out of the policy.
+    let revoked = disk.token("policy", "revoke", &format!("--fingerprint {fingerprint}"));
+    assert!(revoked.code == Some(2) && revoked.stderr.contains(SAID), "{}", revoked.output());
+    assert!(!disk.policy().contains(fingerprint), "{}", disk.policy());
+    // A token that may be lost is none: nothing was changed for it.
+    let before = disk.policy();
+    let lost = disk.token(".", "new", &format!("{new} --out lost"));
+    assert_eq!(lost.code, Some(2), "{}", lost.output());
+    assert!(!disk.pki.file("lost").exists() && disk.policy() == before, "{}", disk.policy());
 }
