@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -129,6 +129,8 @@ fn a_host_that_drains_is_not_ready() {
     gate.host.signal(Signal::TERM);
     wait::until("it says so", || get(admin, "/readyz").status() == 503);
     assert_eq!(get(admin, "/healthz").status(), 200);
+    // Whoever comes now is refused, instead of waiting for a handshake that nobody makes.
+    wait::until("nobody listens", || TcpStream::connect(gate.host.address).is_err());
     assert_eq!(gate.metric("peergate_draining"), 1.0);
     client.write(b"2").expect("written");
     assert_eq!(gate.host.ended(), Some(0), "{}", gate.host.log());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, Permissions};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -72,6 +72,21 @@ impl Sockets {
             Some(Listening::Unix(listener)) => listener.try_clone().map(Listening::Unix),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    /// Listens no more on the socket of a worker, whoever else holds it: who connects from now on is refused, and can go
+    /// elsewhere, instead of waiting for nobody. The next process inherits systemd's sockets, so they stay as they are.
+    pub(super) fn stop(&self, worker: u16) {
+        if matches!(self.configured, Address::Systemd(_)) {
+            return;
+        }
+        let stopped = match self.workers.get(usize::from(worker)) {
+            Some(Listening::Tcp(listener)) => SockRef::from(listener).shutdown(Shutdown::Read),
+            Some(Listening::Unix(listener)) => SockRef::from(listener).shutdown(Shutdown::Read),
+            None => Ok(()),
+        };
+        // Another worker may have been first where they share one.
+        drop(stopped);
     }
 }
 

@@ -100,6 +100,15 @@ impl Port {
         }
     }
 
+    /// Closes for good: nobody else will accept on the socket of this worker.
+    pub(super) fn drain(&self, worker: u16) {
+        let sockets = self.sockets.borrow().clone();
+        self.close();
+        if let Some(sockets) = sockets {
+            sockets.stop(worker);
+        }
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         *self.closing.borrow() != Ending::No
     }

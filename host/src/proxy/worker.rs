@@ -206,7 +206,7 @@ impl Ports {
 
     async fn drain(self, mut desk: Desk) {
         for port in &self.open {
-            port.close();
+            port.drain(self.index);
         }
         let answering = async {
             loop {
