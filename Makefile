@@ -54,12 +54,12 @@ prometheus: ## Prometheus and promtool from Debian, target/prometheus
 demo: build envoy ## real clients, admitted and refused, by our host and by Envoy
 	@target/release/peergate demo --out target/demo --envoy target/envoy/1.40.0/envoy --filter $(FILTER) $(DEMO_FLAGS)
 
-test: build filters pki envoy clients kubernetes ## all tests
+test: build filters pki envoy clients kubernetes prometheus ## all tests
 	$(call timed,unit,cargo test --release --locked -p peergate-policy -p peergate)
 	$(call timed,suites,cargo test --release --locked -p peergate-tests)
 
-envoy-test: build filters pki envoy ## of all tests, those with Envoy only
-	$(call timed,envoy,cargo test --release --locked -p peergate-tests --test envoy --test envoy_files --test envoy_safety --test check_envoy --test filter_state --test foreign --test mixed_envoy --test render --test render_istio)
+envoy-test: build filters pki envoy prometheus ## of all tests, those with Envoy only
+	$(call timed,envoy,cargo test --release --locked -p peergate-tests --test access_log --test envoy --test envoy_files --test envoy_safety --test check_envoy --test filter_state --test foreign --test mixed_envoy --test observability --test render --test render_istio --test series)
 
 bench: build ## CPU per decision by number of rules, and whether the check of a token has a timing of its own
 	@cargo bench --locked -p peergate-tests --bench decision --profile release

@@ -17,6 +17,7 @@ pub mod kustomize;
 pub mod pki;
 pub mod pod;
 pub mod policies;
+pub mod prometheus;
 pub mod roles;
 pub mod upstream;
 pub mod vectors;
