@@ -127,6 +127,27 @@ const ROUTER: &str = "          - name: router\n";
 const STATELESS: &str = "disable_stateless_session_resumption: true";
 const STATEFUL: &str = "disable_stateful_session_resumption: true";
 
+const SELECTOR: &str = "  workloadSelector:\n";
+const REMOVED: &str = "  - applyTo: HTTP_FILTER
+    match: {listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: peergate}}}}}
+    patch: {operation: REMOVE}
+  workloadSelector:\n";
+const REMOVED_NETWORK_FILTER: &str = "  - applyTo: NETWORK_FILTER
+    match: {listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager}}}}
+    patch: {operation: REMOVE}
+  workloadSelector:\n";
+const MERGED: &str = "  - applyTo: HTTP_FILTER
+    match: {listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: peergate}}}}}
+    patch: {operation: MERGE, value: {disabled: true}}
+  workloadSelector:\n";
+const WEAKENED: &str = "  - applyTo: FILTER_CHAIN
+    match: {context: SIDECAR_INBOUND}
+    patch: {operation: MERGE, value: {transport_socket: {typed_config: {require_client_certificate: false}}}}
+  workloadSelector:\n";
+const REQUIRED: &str = "            require_client_certificate: true\n";
+const UNTRUSTED: &str = "            require_client_certificate: true
+            common_tls_context: {validation_context: {trust_chain_verification: ACCEPT_UNTRUSTED}}\n";
+
 const MUTATIONS: &[Mutation] = &[
     (
         HTTP,
@@ -372,6 +393,23 @@ const MUTATIONS: &[Mutation] = &[
         Rule::UpgradeFilters,
         "upgrade_configs",
     ),
+    (HTTP, "          http_filters:\n", "          !ignore http_filters:\n", Rule::FieldIgnored, "!ignore"),
+    (TCP, STATEFUL, "!<!ignore> disable_stateful_session_resumption: true", Rule::FieldIgnored, "!<!ignore>"),
+    (HTTP, "static_resources:\n", "---\nstatic_resources:\n", Rule::Documents, "static_resources"),
+    (MESH, SELECTOR, REMOVED, Rule::FilterPatched, "operation: REMOVE"),
+    (PLUGIN, SELECTOR, REMOVED_NETWORK_FILTER, Rule::FilterPatched, "operation: REMOVE"),
+    (MESH, SELECTOR, MERGED, Rule::FilterPatched, "operation: MERGE, value: {disabled"),
+    (MESH, SELECTOR, WEAKENED, Rule::ClientCertificate, "require_client_certificate: false"),
+    (MESH, REQUIRED, UNTRUSTED, Rule::AcceptUntrusted, "ACCEPT_UNTRUSTED"),
+    (MESH, "operation: MERGE", "operation: REMOVE", Rule::SessionResumption, "configuration:"),
+    (
+        PLUGIN,
+        "  name: peergate-proxy\n",
+        "  name: peergate-proxy\n  namespace: other\n",
+        Rule::SessionResumption,
+        "failStrategy",
+    ),
+    (PLUGIN, "kind: EnvoyFilter", "kind: Envoyfilter", Rule::SessionResumption, "failStrategy"),
     (HTTP, "                  vm_id: peergate_http\n", "", Rule::VmIdMissing, "runtime"),
     (ENDPOINTS, "vm_id: peergate_mtls", "vm_id: peergate_peer", Rule::VmIdShared, "vm_id: peergate_peer"),
 ];
@@ -424,7 +462,8 @@ fn each_way_to_spoil_a_file_is_found_where_it_is() {
 #[test]
 fn every_rule_has_a_mutation() {
     let mut tested: BTreeSet<_> = MUTATIONS.iter().map(|(_, _, _, rule, _)| *rule).collect();
-    tested.extend([Rule::FilterConditional, Rule::NoFilter]);
+    // Those below have tests of their own.
+    tested.extend([Rule::FilterConditional, Rule::NoFilter, Rule::Discovered, Rule::NotLookedAt]);
     assert_eq!(tested.into_iter().collect::<Vec<_>>(), Rule::ALL);
 }
 
@@ -517,6 +556,52 @@ fn files_of_lds_ecds_and_rds_are_understood() {
     assert_eq!(found, [("fail-open".to_owned(), 1), ("filter-per-route".to_owned(), 1)]);
 }
 
+/// What another file delivers to a filter that is safe by itself, wrapped as control planes do it or not.
+#[test]
+fn what_another_file_delivers_is_looked_at() {
+    let scratch = Scratch::new();
+    let file = scratch.file("http.yaml", &text(HTTP).replace(FILTER, "          - name: authz\n"));
+    assert_eq!(report(std::slice::from_ref(&file)).0, Some(0));
+    let filter = &json_of(HTTP)["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
+    let filter = &filter["typed_config"]["http_filters"][0]["typed_config"];
+    let kind = |name: &str| json!(format!("type.googleapis.com/envoy.{name}"));
+    let off = json!({"@type": kind("config.route.v3.FilterConfig"), "disabled": true});
+    let hosts = json!([{"name": "all", "domains": ["*"], "typed_per_filter_config": {"authz": off}}]);
+    let matcher = json!({"@type": kind("extensions.common.matching.v3.ExtensionWithMatcher"),
+        "extension_config": {"name": "peergate", "typed_config": filter}});
+    let extension = |config: Value| json!({"@type": kind("config.core.v3.TypedExtensionConfig"), "name": "peergate", "typed_config": config});
+    let role = extension(json!({"@type": kind("extensions.filters.http.rbac.v3.RBAC")}));
+    let route = json!({"name": "all", "virtual_hosts": hosts});
+    let mut host = hosts[0].clone();
+    host["@type"] = kind("config.route.v3.VirtualHost");
+    let scope = json!({"@type": kind("config.route.v3.ScopedRouteConfiguration"), "name": "s", "route_configuration": route});
+    let secret = json!({"@type": kind("extensions.transport_sockets.tls.v3.Secret"), "name": "authorities",
+        "validation_context": {"trust_chain_verification": "ACCEPT_UNTRUSTED"}});
+    for (resource, rule) in [
+        (host, Rule::FilterPerRoute),
+        (scope, Rule::FilterPerRoute),
+        (secret, Rule::AcceptUntrusted),
+        (extension(matcher), Rule::FilterConditional),
+        (role, Rule::Discovered),
+    ] {
+        let wrapped =
+            json!({"@type": kind("service.discovery.v3.Resource"), "name": "x", "resource": resource});
+        for resource in [resource, wrapped] {
+            let other = scratch.file("other.json", &json!({"resources": [resource]}).to_string());
+            let (code, report) = report(&[file.clone(), other]);
+            assert_eq!(code, Some(2), "{}: {report:#}", rule.as_str());
+            assert_eq!(unsafe_findings(&report), [(rule.as_str().to_owned(), 1)], "{report:#}");
+        }
+    }
+    let other = scratch.file("other.yaml", "kind: Service\napiVersion: v1\n");
+    let (code, report) = report(&[file, other]);
+    let finding = &report["findings"][0];
+    assert_eq!(
+        (code, &finding["severity"], &finding["rule"]),
+        (Some(0), &json!("note"), &json!("not-looked-at"))
+    );
+}
+
 /// Authorities by SDS: a secret in the file is looked at, another one is only noted.
 #[test]
 fn authorities_by_sds_are_looked_up_or_noted() {
@@ -560,7 +645,8 @@ fn what_cannot_be_read_is_an_error_with_its_place() {
     let scratch = Scratch::new();
     let broken = scratch.file("broken.yaml", "static_resources:\n  listeners: [\n  clusters: }\n");
     let twice = scratch.file("twice.yaml", "a: 1\nb: 2\na: 3\n");
-    for (path, place) in [(&broken, ":2:14: "), (&twice, ":3:1: ")] {
+    let forms = scratch.file("forms.yaml", "filter_chains: 1\nb: 2\nfilterChains: 3\n");
+    for (path, place) in [(&broken, ":2:14: "), (&twice, ":3:1: "), (&forms, ":3:1: ")] {
         let finished = check(std::slice::from_ref(path), &[]);
         assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{}", finished.output());
         let start = format!("peergate: {}{place}", path.display());

@@ -76,14 +76,20 @@ rules! {
     Configuration = "configuration",
     /// A patch for clients, not for servers.
     Context = "context",
+    /// ECDS delivers another filter in the place of ours.
+    Discovered = "discovered",
     /// What is in force until ECDS delivers the filter.
     DiscoveryDefault = "discovery-default",
+    /// A YAML document after the first.
+    Documents = "documents",
     /// Expired certificates are accepted.
     ExpiredCertificates = "expired-certificates",
     /// `FAIL_OPEN`.
     FailOpen = "fail-open",
     /// Not `FAIL_RELOAD`.
     FailurePolicy = "failure-policy",
+    /// The YAML tag `!ignore`.
+    FieldIgnored = "field-ignored",
     /// A filter within a matcher or another filter.
     FilterConditional = "filter-conditional",
     /// `disabled`.
@@ -92,6 +98,8 @@ rules! {
     FilterOptional = "filter-optional",
     /// Another filter answers first.
     FilterOrder = "filter-order",
+    /// A patch that removes or changes the filter.
+    FilterPatched = "filter-patched",
     /// Switched off by a route.
     FilterPerRoute = "filter-per-route",
     /// x-forwarded-client-cert of clients.
@@ -104,6 +112,8 @@ rules! {
     Names = "names",
     /// There is no filter.
     NoFilter = "no-filter",
+    /// Nothing here knows what it is.
+    NotLookedAt = "not-looked-at",
     /// `PeerAuthentication`.
     PeerAuthentication = "peer-authentication",
     /// The phase of a plugin.

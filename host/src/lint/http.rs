@@ -22,8 +22,7 @@ pub(super) fn check(manager: &Node, report: &mut Report<'_>) -> Vec<Plugin> {
             );
         }
     }
-    let names: Vec<_> = names(manager).collect();
-    check_routes(manager, &names, report);
+    check_routes(manager, report);
     for by in ["rds", "scoped_routes"] {
         if let Some(place) = manager.get(by).map(|it| it.place) {
             report.note(
@@ -36,21 +35,26 @@ pub(super) fn check(manager: &Node, report: &mut Report<'_>) -> Vec<Plugin> {
     plugins
 }
 
-/// Names of Wasm filters, ours or not: a route that switches off another one is worth a look.
-fn names(manager: &Node) -> impl Iterator<Item = &str> {
-    let is_wasm = |filter: &&Node| {
-        filter.typed_config().0.ends_with(".wasm.v3.Wasm") || filter.text_of("name").contains("peergate")
-    };
-    manager.list("http_filters").iter().filter(is_wasm).map(|filter| filter.text_of("name"))
+/// Names of Wasm filters, ours or not, anywhere: a route that switches off another one is worth a look.
+pub(super) fn names(resource: &Node) -> Vec<String> {
+    let mut names = Vec::new();
+    resource.walk(&mut |node| {
+        let (kind, _) = node.typed_config();
+        let delivered = node.at(&["config_discovery", "type_urls"]).map_or(&[][..], Node::items);
+        let wasm = |kind: &str| kind.ends_with(".wasm.v3.Wasm") || kind.ends_with(".ExtensionWithMatcher");
+        if wasm(kind) || delivered.iter().filter_map(Node::text).any(wasm) {
+            names.push(node.text_of("name").to_owned());
+        }
+    });
+    names
 }
 
 /// Anything that a route, a virtual host or a cluster's weight says about the filter.
-pub(super) fn check_routes(routes: &Node, names: &[&str], report: &mut Report<'_>) {
+pub(super) fn check_routes(routes: &Node, report: &mut Report<'_>) {
     routes.walk(&mut |node| {
         let Some(overrides) = node.get("typed_per_filter_config") else { return };
         for (name, value) in overrides.members() {
-            let meant =
-                names.contains(&name) || name == "envoy.filters.http.wasm" || name.contains("peergate");
+            let meant = report.means_ours(name) || name == "envoy.filters.http.wasm";
             let (kind, config) = value.typed();
             let harmless = kind.ends_with("config.route.v3.FilterConfig")
                 && !config.is_true("disabled")

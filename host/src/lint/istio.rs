@@ -5,16 +5,20 @@ use super::plugin::Plugin;
 use super::{File, Report, Rule, filters, http, plugin, tls};
 use crate::render::Authentication;
 
+/// What is there is for all namespaces.
+const ROOT_NAMESPACE: &str = "istio-system";
+
 /// Checks the patches of an `EnvoyFilter`.
 pub(super) fn check_envoy_filter(resource: &Node, files: &[File], report: &mut Report<'_>) {
     for patch in patches(resource) {
+        check_changes(patch, report);
         let Some(value) = patch.at(&["patch", "value"]) else { continue };
-        http::check_routes(value, &["peergate"], report);
+        http::check_routes(value, report);
         value.walk(&mut |node| http::check_forwarded_certificate(node, report));
         filters::check_certificate_source(value, report);
         if let Some(plugin) = filters::check_one(value, report) {
-            check_filter_patch(patch, &plugin, files, report);
-            let labels = resource.at(&["spec", "workload_selector", "labels"]);
+            check_filter_patch(resource, patch, &plugin, files, report);
+            let labels = labels(resource);
             if context(patch) != "GATEWAY" {
                 check_peer_authentication(resource, labels, files, report);
             }
@@ -22,7 +26,37 @@ pub(super) fn check_envoy_filter(resource: &Node, files: &[File], report: &mut R
     }
 }
 
-fn check_filter_patch(patch: &Node, plugin: &Plugin, files: &[File], report: &mut Report<'_>) {
+/// A patch that takes away the filter of another one, or what is around it, or makes something else of it.
+fn check_changes(patch: &Node, report: &mut Report<'_>) {
+    let Some(operation) = patch.at(&["patch", "operation"]) else { return };
+    let filter = patch.at(&["match", "listener", "filter_chain", "filter"]);
+    let name = |node: &Node| Some(node.text_of("name").to_owned()).filter(|it| !it.is_empty());
+    let target = match patch.text_of("apply_to") {
+        "HTTP_FILTER" => filter.and_then(|it| it.get("sub_filter")).and_then(name),
+        "NETWORK_FILTER" => filter.and_then(name),
+        _ => return,
+    };
+    let (merges, removes) =
+        (operation.text() == Some("MERGE"), matches!(operation.text(), Some("REMOVE" | "REPLACE")));
+    // Without a name every filter is meant.
+    let ours = target.as_deref().is_none_or(|it| report.means_ours(it));
+    let around = target.as_deref().is_some_and(|it| it.ends_with("http_connection_manager")) && removes;
+    if context(patch) != "SIDECAR_OUTBOUND" && (around || ours && (merges || removes)) {
+        report.add(
+            operation.place,
+            Rule::FilterPatched,
+            "this patch removes or changes the filter; remove the patch, or name another filter in its `match`",
+        );
+    }
+}
+
+fn check_filter_patch(
+    resource: &Node,
+    patch: &Node,
+    plugin: &Plugin,
+    files: &[File],
+    report: &mut Report<'_>,
+) {
     let operation = patch.at(&["patch", "operation"]);
     if operation.and_then(Node::text) != Some("INSERT_FIRST") {
         let place = operation.map_or(patch.place, |it| it.place);
@@ -46,14 +80,14 @@ fn check_filter_patch(patch: &Node, plugin: &Plugin, files: &[File], report: &mu
             "the filter judges who comes in; set `context: SIDECAR_INBOUND` or `GATEWAY`",
         ),
     }
-    check_tls_patch(plugin, context(patch), port(patch), files, report);
+    check_tls_patch(resource, plugin, (context(patch), port(patch)), files, report);
 }
 
 /// Istio's TLS allows resumed sessions, so a patch of the same listener must not.
 fn check_tls_patch(
+    resource: &Node,
     plugin: &Plugin,
-    context: &str,
-    port: Option<u64>,
+    (context, port): (&str, Option<u64>),
     files: &[File],
     report: &mut Report<'_>,
 ) {
@@ -65,23 +99,52 @@ fn check_tls_patch(
             && [context, "ANY"].contains(&self::context(patch))
             && (self::port(patch).is_none() || self::port(patch) == port)
     };
-    let mut sockets = of_kind(files, "EnvoyFilter").flat_map(|(file, resource)| {
-        let fitting = patches(resource).iter().filter(|patch| fits(patch));
-        fitting.filter_map(move |patch| Some((file, patch.at(&["patch", "value", "transport_socket"])?)))
-    });
-    match sockets.next() {
-        Some((file, socket)) => {
-            let (_, terms) = socket.typed_config();
-            tls::check_terms(terms, &mut report.of(file));
-            tls::check_version(terms, &mut report.of(file));
+    let mut sockets = Vec::new();
+    for (file, other) in of_kind(files, "EnvoyFilter").filter(|(_, other)| may_reach(other, resource)) {
+        for patch in patches(other).iter().filter(|patch| fits(patch)) {
+            let Some(socket) = patch.at(&["patch", "value", "transport_socket"]) else { continue };
+            let merges = patch.at(&["patch", "operation"]).and_then(Node::text) == Some("MERGE");
+            sockets.push((file, socket.typed_config().1, merges && reaches(other, resource)));
         }
-        None => report.add(
+    }
+    let sure = || sockets.iter().enumerate().filter(|(_, (_, _, sure))| *sure);
+    let main = sure().find(|(_, (_, terms, _))| tls::has_terms(terms)).or_else(|| sure().next());
+    let main = main.map(|(index, _)| index);
+    for (index, (file, terms, _)) in sockets.iter().enumerate() {
+        let report = &mut report.of(file);
+        if main == Some(index) || tls::has_terms(terms) {
+            tls::check_terms(terms, report);
+        }
+        tls::check_version(terms, report);
+        terms.walk(&mut |node| tls::check_leniency(node, report));
+    }
+    if main.is_none() {
+        report.add(
             plugin.place,
             Rule::SessionResumption,
             "Istio resumes sessions, whose certificates Envoy does not verify again; add an EnvoyFilter for this \
              port that merges a `transport_socket` with both switches against it, as `peergate render` does",
-        ),
+        );
     }
+}
+
+/// Whether an `EnvoyFilter` surely patches the pods of a resource.
+fn reaches(filter: &Node, resource: &Node) -> bool {
+    let own = labels(resource);
+    let selected = labels(filter).is_none_or(|wanted| {
+        wanted.members().all(|(key, value)| label(own, key).is_some_and(|it| it.text() == value.text()))
+    });
+    selected && [namespace(resource), ROOT_NAMESPACE].contains(&namespace(filter))
+}
+
+/// Whether it may: a resource without a namespace goes to any.
+fn may_reach(filter: &Node, resource: &Node) -> bool {
+    let own = labels(resource);
+    let other_pods = labels(filter).is_some_and(|wanted| {
+        wanted.members().any(|(key, value)| label(own, key).is_some_and(|it| it.text() != value.text()))
+    });
+    let namespaces = ["", ROOT_NAMESPACE, namespace(resource)];
+    !other_pods && (namespace(resource).is_empty() || namespaces.contains(&namespace(filter)))
 }
 
 /// Checks a `WasmPlugin`, if it is ours.
@@ -114,9 +177,9 @@ pub(super) fn check_wasm_plugin(resource: &Node, files: &[File], report: &mut Re
         spec.list("match").iter().flat_map(|it| it.list("ports")).filter_map(|it| it.get("number")?.number());
     let ports: Vec<_> = ports.map(Some).collect();
     for port in if ports.is_empty() { vec![None] } else { ports } {
-        check_tls_patch(&plugin, "SIDECAR_INBOUND", port, files, report);
+        check_tls_patch(resource, &plugin, ("SIDECAR_INBOUND", port), files, report);
     }
-    check_peer_authentication(resource, spec.at(&["selector", "match_labels"]), files, report);
+    check_peer_authentication(resource, labels(resource), files, report);
 }
 
 fn check_plugin_failure(spec: &Node, report: &mut Report<'_>) {
@@ -135,7 +198,7 @@ fn check_plugin_failure(spec: &Node, report: &mut Report<'_>) {
         ),
     }
     let url = spec.text_of("url");
-    if spec.get("sha256").is_none() && !url.contains("@sha256:") && !url.starts_with("file:") {
+    if spec.text_of("sha256").is_empty() && !url.contains("@sha256:") && !url.starts_with("file:") {
         report.add(
             spec.place_of("url"),
             Rule::CodeNotPinned,
@@ -171,15 +234,11 @@ fn check_peer_authentication(
     files: &[File],
     report: &mut Report<'_>,
 ) {
-    let has = |key: &str, value: &Node| {
-        labels.is_some_and(|it| it.members().any(|(known, text)| known == key && text.text() == value.text()))
-    };
-    let namespace =
-        |it: &Node| it.at(&["metadata", "namespace"]).and_then(Node::text).unwrap_or_default().to_owned();
+    let has = |key: &str, value: &Node| label(labels, key).is_some_and(|it| it.text() == value.text());
     let selects = |it: &Node| {
         let wanted = it.at(&["spec", "selector", "match_labels"]);
         let fits = wanted.is_none_or(|wanted| wanted.members().all(|(key, value)| has(key, value)));
-        fits && ([namespace(resource), "istio-system".to_owned()].contains(&namespace(it)))
+        fits && ([namespace(resource), ROOT_NAMESPACE].contains(&namespace(it)))
     };
     let mut found = false;
     for (file, authentication) in of_kind(files, "PeerAuthentication").filter(|(_, it)| selects(it)) {
@@ -215,6 +274,20 @@ fn lenient(place: Place, report: &mut Report<'_>) {
 fn of_kind<'a>(files: &'a [File], kind: &str) -> impl Iterator<Item = (&'a File, &'a Node)> {
     let all = files.iter().flat_map(|file| file.resources.iter().map(move |resource| (file, resource)));
     all.filter(move |(_, resource)| resource.text_of("kind") == kind)
+}
+
+fn namespace(resource: &Node) -> &str {
+    resource.at(&["metadata", "namespace"]).and_then(Node::text).unwrap_or_default()
+}
+
+/// Of the pods that an `EnvoyFilter` or a `WasmPlugin` selects.
+fn labels(resource: &Node) -> Option<&Node> {
+    let of = |path: &[&str]| resource.at(path);
+    of(&["spec", "workload_selector", "labels"]).or_else(|| of(&["spec", "selector", "match_labels"]))
+}
+
+fn label<'a>(labels: Option<&'a Node>, key: &str) -> Option<&'a Node> {
+    labels?.members().find(|(known, _)| *known == key).map(|(_, value)| value)
 }
 
 fn patches(resource: &Node) -> &[Node] {

@@ -43,10 +43,13 @@ impl Findings {
 /// A file that cannot be read, or is neither YAML nor JSON.
 pub fn lint(paths: &[PathBuf]) -> Result<Findings, LintError> {
     let files = paths.iter().map(|path| File::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<_> = files.iter().flat_map(|file| &file.resources).flat_map(http::names).collect();
+    let names = &names[..];
     let mut findings = Findings::default();
     for file in &files {
-        let mut report = Report { file, findings: &mut findings, filters: 0 };
+        let mut report = Report { file, names, findings: &mut findings, filters: 0 };
         let before = report.findings.list.len();
+        check_text(&mut report);
         for resource in &file.resources {
             check_resource(resource, &files, &mut report);
         }
@@ -60,7 +63,7 @@ pub fn lint(paths: &[PathBuf]) -> Result<Findings, LintError> {
     if findings.filters == 0
         && let Some(file) = files.first()
     {
-        Report { file, findings: &mut findings, filters: 0 }.add(
+        Report { file, names, findings: &mut findings, filters: 0 }.add(
             Place { line: 1, column: 1 },
             Rule::NoFilter,
             "there is no filter of peergate here, so nobody is refused; name the files that have it",
@@ -73,25 +76,85 @@ fn check_resource(resource: &Node, files: &[File], report: &mut Report<'_>) {
     match resource.text_of("kind") {
         "EnvoyFilter" => return istio::check_envoy_filter(resource, files, report),
         "WasmPlugin" => return istio::check_wasm_plugin(resource, files, report),
+        "PeerAuthentication" => return,
         _ => {}
     }
-    let (kind, body) = resource.typed();
+    if !check_discovered(resource, report) {
+        report.note(resource.place, Rule::NotLookedAt, "not looked at: nothing is known of what this is");
+    }
+}
+
+/// Checks what Envoy reads itself; whether anything did.
+fn check_discovered(resource: &Node, report: &mut Report<'_>) -> bool {
+    let (kind, resource) = resource.typed();
+    let mut known = resource.get("static_resources").is_some();
     if let Some(resources) = resource.at(&["static_resources", "listeners"]) {
         resources.items().iter().for_each(|it| listener::check(it, report));
     }
     if resource.get("filter_chains").or(resource.get("default_filter_chain")).is_some() {
+        known = true;
         listener::check(resource, report);
     }
-    // ECDS
     if kind.ends_with(".TypedExtensionConfig") {
-        let (kind, message) = body.typed_config();
-        if let Some(config) = plugin::ours(body.text_of("name"), kind, message) {
-            plugin::check(config, report);
+        known = true;
+        check_extension(resource, report);
+    }
+    // RDS, SRDS, VHDS
+    if kind.contains(".route.v3.")
+        || ["virtual_hosts", "route_configuration", "domains"].iter().any(|key| resource.get(key).is_some())
+    {
+        known = true;
+        http::check_routes(resource, report);
+    }
+    for secret in secrets(resource) {
+        known = true;
+        if let Some(validation) = secret.get("validation_context") {
+            tls::check_leniency(validation, report);
         }
     }
-    // RDS
-    if resource.get("virtual_hosts").is_some() {
-        http::check_routes(resource, &["peergate"], report);
+    known
+}
+
+/// ECDS
+fn check_extension(extension: &Node, report: &mut Report<'_>) {
+    let name = extension.text_of("name");
+    if filters::check_one(extension, report).is_none() && name.contains("peergate") {
+        report.add(
+            extension.place,
+            Rule::Discovered,
+            "another filter takes the place of peergate's, and judges nobody; deliver the filter, or rename this",
+        );
+    }
+}
+
+/// Secrets in a bootstrap, or a resource that is one.
+fn secrets(resource: &Node) -> impl Iterator<Item = &Node> {
+    let listed = resource.at(&["static_resources", "secrets"]).map_or(&[][..], Node::items);
+    let secret =
+        |it: &&Node| it.typed().0.ends_with(".tls.v3.Secret") || it.get("validation_context").is_some();
+    listed.iter().chain(Some(resource).filter(secret))
+}
+
+/// What does not show in the values: members that Envoy drops, documents that it does not read.
+fn check_text(report: &mut Report<'_>) {
+    let file = report.file;
+    for (line, text) in (1..).zip(file.text.lines()).filter(|(_, text)| !text.trim_start().starts_with('#')) {
+        let tag = ["!ignore", "!<!ignore>"].iter().find_map(|tag| text.find(tag));
+        if let Some(at) = tag.or(text.starts_with("%TAG").then_some(0)) {
+            let column = u32::try_from(text[..at].chars().count() + 1).unwrap_or(u32::MAX);
+            report.add(
+                Place { line, column },
+                Rule::FieldIgnored,
+                "Envoy drops what has the tag `!ignore`; remove the tag, or what has it",
+            );
+        }
+    }
+    if let Some(place) = file.unread {
+        report.add(
+            place,
+            Rule::Documents,
+            "Envoy reads the first document of a file, and no other; give each a file of its own",
+        );
     }
 }
 
@@ -101,6 +164,16 @@ struct File {
     text: String,
     /// Documents, and in their place what lists in them hold: `items` of Kubernetes, `resources` of xDS.
     resources: Vec<Node>,
+    /// The first document that Envoy does not read.
+    unread: Option<Place>,
+}
+
+/// What a control plane wraps to give it a name and a version.
+fn unwrapped(resource: &Node) -> &Node {
+    match resource.get("resource") {
+        Some(inner) if resource.typed().0.ends_with(".discovery.v3.Resource") => unwrapped(inner),
+        _ => resource,
+    }
 }
 
 impl File {
@@ -109,20 +182,25 @@ impl File {
         let text = String::from_utf8(bytes).map_err(|_| LintError::Encoding(path.to_owned()))?;
         let documents = Node::documents(&text)
             .map_err(|error| LintError::Content { path: path.to_owned(), error: Box::new(error) })?;
+        let documents: Vec<_> = documents.into_iter().filter(|it| !it.is_null()).collect();
+        let kubernetes = |it: &Node| it.get("kind").is_some() && it.get("apiVersion").is_some();
+        let unread = documents.get(1).filter(|_| !documents.iter().all(kubernetes)).map(|it| it.place);
         let mut resources = Vec::new();
         for document in documents {
             match document.get("items").or(document.get("resources")) {
-                Some(list) => resources.extend_from_slice(list.items()),
-                None => resources.push(document),
+                Some(list) => resources.extend(list.items().iter().map(unwrapped).cloned()),
+                None => resources.push(unwrapped(&document).clone()),
             }
         }
-        Ok(Self { path: path.to_owned(), text, resources })
+        Ok(Self { path: path.to_owned(), text, resources, unread })
     }
 }
 
 /// Where findings go.
 struct Report<'a> {
     file: &'a File,
+    /// Of Wasm filters, in all files.
+    names: &'a [String],
     findings: &'a mut Findings,
     filters: usize,
 }
@@ -142,18 +220,18 @@ impl Report<'_> {
 
     /// The secret of that name, where the files say what it is.
     fn secret(&self, name: &str) -> Option<&Node> {
-        self.file.resources.iter().find_map(|resource| {
-            let listed = resource.at(&["static_resources", "secrets"]).map_or(&[][..], Node::items);
-            listed
-                .iter()
-                .chain([resource])
-                .find(|it| it.text_of("name") == name && it.get("validation_context").is_some())
-        })
+        let mut all = self.file.resources.iter().flat_map(secrets);
+        all.find(|it| it.text_of("name") == name && it.get("validation_context").is_some())
+    }
+
+    /// Whether a filter of that name is ours, or any of Wasm.
+    fn means_ours(&self, name: &str) -> bool {
+        name.contains("peergate") || self.names.iter().any(|it| it == name)
     }
 
     /// Reports about a resource of another file.
     fn of<'b>(&'b mut self, file: &'b File) -> Report<'b> {
-        Report { file, findings: self.findings, filters: 0 }
+        Report { file, names: self.names, findings: self.findings, filters: 0 }
     }
 
     /// The place of a line and a column of a text. Only in a block (`|`) do they show where in the file that is.

@@ -1,5 +1,6 @@
 //! YAML or JSON with the place of every value.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -78,6 +79,10 @@ impl Node {
         self.get(name).and_then(Self::text).unwrap_or_default()
     }
 
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self.content, Content::Null)
+    }
+
     pub(super) fn number(&self) -> Option<u64> {
         if let Content::Number(number) = &self.content { number.as_u64() } else { None }
     }
@@ -140,6 +145,10 @@ impl Node {
 
 /// Whether a key is `snake_case` or the same as `snakeCase`.
 fn is_named(key: &str, name: &str) -> bool {
+    key == name || key == camel(name)
+}
+
+fn camel(name: &str) -> String {
     let mut camel = String::with_capacity(name.len());
     let mut upper = false;
     for character in name.chars() {
@@ -152,7 +161,7 @@ fn is_named(key: &str, name: &str) -> bool {
             other => camel.push(other),
         }
     }
-    key == name || key == camel
+    camel
 }
 
 impl fmt::Display for Place {
@@ -215,8 +224,16 @@ impl<'de> Deserialize<'de> for Content {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content, A::Error> {
                 let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+                let mut fields = BTreeSet::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    // Protobuf takes either form, and of both the one that it likes.
+                    if !fields.insert(camel(&key)) {
+                        return Err(A::Error::custom(format!(
+                            "`{}` is here twice, as snake_case and as camelCase",
+                            key.escape_debug()
+                        )));
+                    }
+                    members.push((key, map.next_value()?));
                 }
                 Ok(Content::Map(members))
             }

@@ -30,6 +30,19 @@ pub(super) fn check(chain: &Node, asked: Authentication, report: &mut Report<'_>
     }
 }
 
+const SWITCHES: [&str; 5] = [
+    "require_client_certificate",
+    "session_ticket_keys",
+    "session_ticket_keys_sds_secret_config",
+    "disable_stateless_session_resumption",
+    "disable_stateful_session_resumption",
+];
+
+/// Whether a patch says anything of what `check_terms` looks at.
+pub(super) fn has_terms(context: &Node) -> bool {
+    SWITCHES.iter().any(|key| context.get(key).is_some())
+}
+
 /// What a patch can say too: a certificate is required, and verified on each connection.
 pub(super) fn check_terms(context: &Node, report: &mut Report<'_>) {
     if !context.is_true("require_client_certificate") {
@@ -117,7 +130,8 @@ fn check_validation(context: &Node, socket: Place, report: &mut Report<'_>) {
     }
 }
 
-fn check_leniency(validation: &Node, report: &mut Report<'_>) {
+/// What accepts certificates that nobody vouches for.
+pub(super) fn check_leniency(validation: &Node, report: &mut Report<'_>) {
     let key = "trust_chain_verification";
     if validation.get(key).is_some() && !validation.is_one_of(key, &["VERIFY_TRUST_CHAIN"], &[0]) {
         report.add(
