@@ -394,6 +394,20 @@ const MUTATIONS: &[Mutation] = &[
         "upgrade_configs",
     ),
     (HTTP, "          http_filters:\n", "          !ignore http_filters:\n", Rule::FieldIgnored, "!ignore"),
+    (
+        HTTP,
+        "          http_filters:\n",
+        "          httpFilters: []\n          http_filters:\n",
+        Rule::FieldRepeated,
+        "- name: peergate",
+    ),
+    (
+        HTTP,
+        "require_client_certificate: true",
+        "require_client_certificate: true\n          requireClientCertificate: false",
+        Rule::FieldRepeated,
+        "requireClientCertificate: false",
+    ),
     (TCP, STATEFUL, "!<!ignore> disable_stateful_session_resumption: true", Rule::FieldIgnored, "!<!ignore>"),
     (HTTP, "static_resources:\n", "---\nstatic_resources:\n", Rule::Documents, "static_resources"),
     (MESH, SELECTOR, REMOVED, Rule::FilterPatched, "operation: REMOVE"),
@@ -645,8 +659,7 @@ fn what_cannot_be_read_is_an_error_with_its_place() {
     let scratch = Scratch::new();
     let broken = scratch.file("broken.yaml", "static_resources:\n  listeners: [\n  clusters: }\n");
     let twice = scratch.file("twice.yaml", "a: 1\nb: 2\na: 3\n");
-    let forms = scratch.file("forms.yaml", "filter_chains: 1\nb: 2\nfilterChains: 3\n");
-    for (path, place) in [(&broken, ":2:14: "), (&twice, ":3:1: "), (&forms, ":3:1: ")] {
+    for (path, place) in [(&broken, ":2:14: "), (&twice, ":3:1: ")] {
         let finished = check(std::slice::from_ref(path), &[]);
         assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{}", finished.output());
         let start = format!("peergate: {}{place}", path.display());

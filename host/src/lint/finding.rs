@@ -90,6 +90,8 @@ rules! {
     FailurePolicy = "failure-policy",
     /// The YAML tag `!ignore`.
     FieldIgnored = "field-ignored",
+    /// One field under both forms of its name.
+    FieldRepeated = "field-repeated",
     /// A filter within a matcher or another filter.
     FilterConditional = "filter-conditional",
     /// `disabled`.

@@ -135,7 +135,7 @@ fn secrets(resource: &Node) -> impl Iterator<Item = &Node> {
     listed.iter().chain(Some(resource).filter(secret))
 }
 
-/// What does not show in the values: members that Envoy drops, documents that it does not read.
+/// Members that Envoy drops, and documents that it does not read.
 fn check_text(report: &mut Report<'_>) {
     let file = report.file;
     for (line, text) in (1..).zip(file.text.lines()).filter(|(_, text)| !text.trim_start().starts_with('#')) {
@@ -148,6 +148,17 @@ fn check_text(report: &mut Report<'_>) {
                 "Envoy drops what has the tag `!ignore`; remove the tag, or what has it",
             );
         }
+    }
+    for resource in &file.resources {
+        resource.walk(&mut |node| {
+            for (key, value) in node.repeated() {
+                let key = key.escape_debug();
+                let message = format!(
+                    "`{key}` is here as snake_case and as camelCase, and Envoy takes one of them; remove one"
+                );
+                report.add(value.place, Rule::FieldRepeated, message);
+            }
+        });
     }
     if let Some(place) = file.unread {
         report.add(

@@ -128,6 +128,12 @@ impl Node {
         self.members().for_each(|(_, value)| value.walk(visit));
     }
 
+    /// Members that are here before, in the other form of their name: Envoy takes one of the two.
+    pub(super) fn repeated(&self) -> impl Iterator<Item = (&str, &Self)> {
+        let mut names = BTreeSet::new();
+        self.members().filter(move |(key, _)| !names.insert(camel(key)))
+    }
+
     pub(super) fn to_json(&self) -> Value {
         match &self.content {
             Content::Null => Value::Null,
@@ -224,16 +230,8 @@ impl<'de> Deserialize<'de> for Content {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content, A::Error> {
                 let mut members = Vec::new();
-                let mut fields = BTreeSet::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    // Protobuf takes either form, and of both the one that it likes.
-                    if !fields.insert(camel(&key)) {
-                        return Err(A::Error::custom(format!(
-                            "`{}` is here twice, as snake_case and as camelCase",
-                            key.escape_debug()
-                        )));
-                    }
-                    members.push((key, map.next_value()?));
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
                 }
                 Ok(Content::Map(members))
             }
