@@ -365,9 +365,7 @@ fn tokens(versions: &[(&str, &str)]) -> Value {
 #[test]
 fn websockets_of_a_token_end_when_it_is_revoked_and_when_it_expires() {
     let service = Service::new();
-    let soon =
-        (OffsetDateTime::now_utc() + Duration::seconds(6)).replace_nanosecond(0).expect("whole seconds");
-    let soon = soon.format(&time::format_description::well_known::Rfc3339).expect("an instant");
+    let soon = from_now(Duration::seconds(6));
     let all = [("expiring", soon.as_str()), ("revoked", "<none>"), ("staying", "<none>")];
     let site = Site::start(Pki::new(), "token", &tokens(&all), service.address);
     assert_eq!(site.client(None, "/", Some("vespa_cloud_unknown")).line(), "status 403");
@@ -382,6 +380,14 @@ fn websockets_of_a_token_end_when_it_is_revoked_and_when_it_expires() {
     assert_eq!(expiring.line(), "lost");
     site.log_tells(&["end request", "token-expired"]);
     assert!(staying.is_open());
+    // A token that was to stay is given an end: it was asked for before, and is asked for again.
+    site.change(&tokens(&[("staying", &from_now(Duration::seconds(3)))]));
+    assert_eq!(staying.line(), "lost");
+}
+
+fn from_now(time: Duration) -> String {
+    let then = (OffsetDateTime::now_utc() + time).replace_nanosecond(0).expect("whole seconds");
+    then.format(&time::format_description::well_known::Rfc3339).expect("an instant")
 }
 
 #[test]
@@ -415,15 +421,16 @@ fn a_listener_that_takes_no_websockets_any_more_keeps_none() {
     let peer = pki.peer(&Leaf::new().cn("peer"));
     let policy = write_policy(&pki, &peers(&["peer"]));
     let config = pki.file("host.json");
-    let write = |first: bool, second: bool| {
+    let write = |first: bool, second: Option<bool>| {
         let listener = |name: &str, websocket: bool| {
             json!({"name": name, "address": "127.0.0.1:0", "websocket": websocket,
                 "upstream": {"address": service.address}, "endpoints": [{"endpoint": "peer", "policy": &policy}]})
         };
-        let inbound = json!([listener("first", first), listener("second", second)]);
+        let second = second.map(|websocket| listener("second", websocket));
+        let inbound: Vec<_> = [listener("first", first)].into_iter().chain(second).collect();
         fs::write(&config, json!({"inbound": inbound}).to_string()).expect("the configuration");
     };
-    write(true, true);
+    write(true, Some(true));
     let host = Start::config(&config).start();
     let site = Site { pki, policy: policy.clone(), host };
     let terms = json!({"ca": site.pki.file("ca.pem"), "cert": peer.chain, "key": peer.key});
@@ -432,10 +439,16 @@ fn a_listener_that_takes_no_websockets_any_more_keeps_none() {
         Client::connect(&format!("wss://localhost:{}/", site.host.addresses()[index].port()), &terms)
     });
     assert_eq!((ends.line().as_str(), stays.line().as_str()), ("open", "open"));
-    write(false, true);
+    write(false, Some(true));
     site.host.reload();
     assert_eq!(ends.line(), "lost");
+    site.log_tells(&["end connection", "endpoint-changed"]);
     assert!(stays.is_open());
+    // No policy judges what a removed listener has let in.
+    write(false, None);
+    site.host.reload();
+    assert_eq!(stays.line(), "lost");
+    site.log_tells(&["end connection", "endpoint-removed"]);
 }
 
 /// `:status: 200` in HPACK's static table.

@@ -1,6 +1,6 @@
 //! A request that is being answered: it can be judged again, and ended.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -20,7 +20,8 @@ pub(super) struct ActiveRequest {
     pub(super) head: RequestHead,
     pub(super) stream: SharedStream,
     pub(super) since: Instant,
-    token_end: OnceCell<Option<UnixTime>>,
+    /// Once somebody asked; a newer policy may say otherwise of the same token.
+    token_end: Cell<Option<Option<UnixTime>>>,
     is_refused: Cell<bool>,
     ended: RefCell<Option<Ended>>,
     wakers: RefCell<[Option<Waker>; 2]>,
@@ -43,7 +44,7 @@ impl ActiveRequest {
             head,
             stream,
             since: Instant::now(),
-            token_end: OnceCell::new(),
+            token_end: Cell::new(None),
             is_refused: Cell::new(false),
             ended: RefCell::default(),
             wakers: RefCell::default(),
@@ -55,7 +56,14 @@ impl ActiveRequest {
 
     /// When the token ends that it was admitted by, as the decision says; a token without end is none.
     pub(super) fn token_end(&self) -> Option<UnixTime> {
-        *self.token_end.get_or_init(|| token_end(&self.stream.decision()?))
+        self.token_end.get().unwrap_or_else(|| self.admitted_by(self.stream.decision()))
+    }
+
+    /// Notes what the decision says that admits it from now on.
+    pub(super) fn admitted_by(&self, decision: Option<String>) -> Option<UnixTime> {
+        let end = decision.and_then(|decision| token_end(&decision));
+        self.token_end.set(Some(end));
+        end
     }
 
     /// Whether nobody refused it before; from now on somebody has.

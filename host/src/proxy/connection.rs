@@ -180,6 +180,8 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
         () = serving => {}
         () = member.cut_off() => {}
     }
+    // Streams that became tunnels have tasks of their own, and nobody judges who is not on the roster.
+    member.end(Ending::Cut);
 }
 
 #[cfg(test)]

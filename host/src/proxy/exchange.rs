@@ -86,7 +86,7 @@ impl Exchange {
     /// Asks the filter, and waits while it pauses. Until it said "continue", nothing of the request leaves this function but
     /// a reply.
     async fn judge(&self, parts: Parts, wish: Option<Wish>, end_of_stream: bool) -> Result<Judged, Reply> {
-        let dialect = Dialect::of(&parts.headers);
+        let dialect = Dialect::of(&parts.method, wish.is_some(), &parts.headers);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let mut head = request::head(parts).map_err(|bad| {
             let asked = Asked { method: method.as_str(), path: uri.path() };

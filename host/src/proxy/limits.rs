@@ -24,6 +24,9 @@ pub const BACKLOG: i32 = 1024;
 pub const UPSTREAM_CONNECT: Duration = Duration::from_secs(5);
 /// The upstream gets this long to answer an upgrade, connecting included.
 pub const UPGRADE: Duration = Duration::from_secs(10);
+/// A WebSocket of which one side has said that it writes no more gets this long to end: its protocol knows no half of it (RFC
+/// 6455 section 7.1), and a stream of HTTP/2 that its client gave up looks the same.
+pub const HALF_CLOSED: Duration = Duration::from_secs(10);
 /// An idle upstream connection is kept this long: below the 60 s after which most servers close theirs.
 pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
 /// Idle upstream connections a worker keeps.

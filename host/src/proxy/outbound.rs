@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use rustls_pki_types::ServerName;
+use tokio::sync::watch;
 
 use super::activity::{Activity, Guarded};
 use super::generation::Direction;
@@ -55,9 +56,14 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
                 true => serving::Version::Http2 { websocket },
                 false => serving::Version::Http1(Rc::clone(&waiting)),
             };
-            let exchange =
-                Exchange { port: Rc::clone(&port), whom, activity: Rc::clone(&activity), websocket, waiting };
-            let exchange = Rc::new(exchange);
+            let exchange = Rc::new(Exchange {
+                port: Rc::clone(&port),
+                whom,
+                activity: Rc::clone(&activity),
+                websocket,
+                waiting,
+                connected: watch::Sender::default(),
+            });
             let answer = {
                 let exchange = Rc::clone(&exchange);
                 move |request| Rc::clone(&exchange).answer(request)
@@ -82,6 +88,8 @@ struct Exchange {
     activity: Rc<Activity>,
     websocket: bool,
     waiting: Waiting,
+    /// Dropped with the connection: streams of it that became tunnels have tasks of their own.
+    connected: watch::Sender<()>,
 }
 
 impl Exchange {
@@ -89,7 +97,7 @@ impl Exchange {
     async fn answer(self: Rc<Self>, mut request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
         let in_flight = self.activity.request();
         let wish = self.websocket.then(|| Wish::of(&mut request)).flatten();
-        let dialect = Dialect::of(request.headers());
+        let dialect = Dialect::of(request.method(), wish.is_some(), request.headers());
         let response = match self.forward(request, wish).await {
             Ok(response) => response,
             Err(status) => (*dialect.error(status)).map(|body| Either::Right(Full::new(body))),
@@ -146,9 +154,12 @@ impl Exchange {
     fn switch(&self, wish: Wish, fields: HeaderMap, far: Far) -> Result<Forwarded, StatusCode> {
         let permits = wish.permits(&self.port.shared.connections).filter(|_| !self.port.is_closing());
         let permits = permits.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-        let port = Rc::clone(&self.port);
+        let (port, mut connected) = (Rc::clone(&self.port), self.connected.subscribe());
         let tunnel = Tunnel::new(far, None, async move {
-            port.cut_off().await;
+            tokio::select! {
+                () = port.cut_off() => {}
+                _ = connected.changed() => {}
+            }
             drop(permits);
         });
         Ok(upgrade::hand_over(wish, fields, tunnel, &self.waiting).map(Either::Right))

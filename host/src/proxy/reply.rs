@@ -1,7 +1,7 @@
 //! Replies of our own, in place of the upstream's.
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use hyper::body::Bytes;
 
 use super::headers;
@@ -20,8 +20,12 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
-    /// As Envoy's `Grpc::Common::isGrpcRequestHeaders`: `application/grpc` and `application/grpc+...`, not grpc-web.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    /// As Envoy's `Grpc::Common::isGrpcRequestHeaders`: `application/grpc` and `application/grpc+...`, not grpc-web. Who asks
+    /// for a tunnel is told by the status alone: gRPC's 200 would grant it (RFC 9110 section 9.3.6, RFC 8441 section 5).
+    pub(super) fn of(method: &Method, upgrades: bool, headers: &HeaderMap) -> Self {
+        if upgrades || method == Method::CONNECT {
+            return Self::Plain;
+        }
         let rest =
             headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
         match rest {
@@ -166,14 +170,16 @@ mod tests {
 
     #[test]
     fn only_grpc_content_types_are_grpc() {
-        let dialect = |value: &'static str| {
-            Dialect::of(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]))
-        };
+        let typed = |value| HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
+        let dialect = |value: &'static str| Dialect::of(&Method::POST, false, &typed(value));
         assert_eq!(dialect("application/grpc"), Dialect::Grpc);
         assert_eq!(dialect("application/grpc+proto"), Dialect::Grpc);
         assert_eq!(dialect("application/grpc-web"), Dialect::Plain);
         assert_eq!(dialect("application/json"), Dialect::Plain);
-        assert_eq!(Dialect::of(&HeaderMap::new()), Dialect::Plain);
+        assert_eq!(Dialect::of(&Method::POST, false, &HeaderMap::new()), Dialect::Plain);
+        // A 200 would grant what is asked for.
+        assert_eq!(Dialect::of(&Method::CONNECT, false, &typed("application/grpc")), Dialect::Plain);
+        assert_eq!(Dialect::of(&Method::GET, true, &typed("application/grpc")), Dialect::Plain);
     }
 
     #[test]

@@ -112,6 +112,8 @@ async fn again(port: Rc<Port>, member: Rc<Member>, request: Rc<ActiveRequest>) {
         Outcome::Continue(_) => {
             // While the filter paused there may have come a newer one.
             if Rc::ptr_eq(&endpoint.worker, &member.endpoint().worker) {
+                // Before the streams change places: where a filter sees bodies they do not.
+                request.admitted_by(stream.decision());
                 request.stream.succeed(stream);
             }
             return;
@@ -177,6 +179,13 @@ fn still_a_client(endpoint: &Endpoint, member: &Member) -> Result<(), Dismissal>
         decision = stream.decision();
     }
     Err(Dismissal { reason: "no-longer-a-client".to_owned(), decision })
+}
+
+/// Ends all connections of a port that is no more, for the same reason.
+pub(super) fn retire(port: &Rc<Port>, reason: &str) {
+    for member in port.roster.members() {
+        dismiss(port, &member, Dismissal::new(reason));
+    }
 }
 
 fn dismiss(port: &Rc<Port>, member: &Rc<Member>, dismissal: Dismissal) {

@@ -4,14 +4,16 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use hyper::body::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::time::timeout;
 
 use super::activity::{Activity, Watched};
 use super::body::SharedStream;
+use super::limits;
 use super::tcp::BUFFER;
 use super::upstream::Far;
 use crate::wasm::{BodyOutcome, Direction};
@@ -63,10 +65,28 @@ impl Tunnel {
         };
         tokio::select! {
             // A side that breaks off, or idles too long, ends the other: that is all there is to say about it.
-            _ = async { tokio::try_join!(up.run(early), down.run(answer)) } => {}
+            _ = both(up.run(early), down.run(answer)) => {}
             () = ends => {}
             () = dismissed => {}
             () = interrupted => {}
+        }
+    }
+}
+
+/// Until one way breaks, or both have ended; the second within [`limits::HALF_CLOSED`] of the first.
+async fn both(
+    up: impl Future<Output = io::Result<()>>,
+    down: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let (mut up, mut down) = (pin!(up), pin!(down));
+    tokio::select! {
+        ended = &mut up => {
+            ended?;
+            timeout(limits::HALF_CLOSED, down).await?
+        }
+        ended = &mut down => {
+            ended?;
+            timeout(limits::HALF_CLOSED, up).await?
         }
     }
 }

@@ -113,6 +113,8 @@ pub(super) async fn offer(
 ) -> Result<Answered, UpstreamError> {
     let key = single(&head.headers, &SEC_WEBSOCKET_KEY).and_then(valid_key);
     let accept = key.map(|key| accept_of(&key)).ok_or(UpstreamError::Upgrade("the filter left no key"))?;
+    // There is no body; what HTTP/2 lets pass as a length of nothing would be read by others.
+    head.headers.remove(CONTENT_LENGTH);
     mark(&mut head.headers);
     let answered = timeout(limits::UPGRADE, upstream.upgrade(head, body)).await;
     let (mut response, far) = answered.map_err(|_| UpstreamError::Silent)??;

@@ -14,10 +14,10 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::generation::Generation;
-use super::limits;
 use super::port::{Ids, Port, Shared};
 use super::site::{Endpoint, Site};
 use super::socket::Acceptor;
+use super::{limits, review};
 use crate::admin::{Board, Desk, Report};
 use crate::audit::Audit;
 use crate::systemd::Pulse;
@@ -177,17 +177,17 @@ impl Ports {
         // What a listener was is cut soon where the same one is something else now.
         let is_replaced = |port: &Rc<Port>| opened.iter().any(|(sockets, _, _)| port.has(sockets));
         for port in self.open.iter().filter(|port| !is_kept(port)) {
-            let patience = match is_replaced(port) {
+            let reason = match is_replaced(port) {
                 true => {
                     port.give_way();
-                    limits::ENDING
+                    "endpoint-changed"
                 }
                 false => {
                     port.close();
-                    limits::DRAIN
+                    "endpoint-removed"
                 }
             };
-            retire(Rc::clone(port), patience);
+            retire(Rc::clone(port), reason);
         }
         self.open = renewed.iter().map(|(port, _)| Rc::clone(port)).collect();
         for (port, site) in renewed {
@@ -226,10 +226,11 @@ impl Ports {
     }
 }
 
-/// Cuts a closed port off that takes longer.
-fn retire(port: Rc<Port>, patience: Duration) {
+/// Ends what is still open on a closed port: no policy judges it from now on, so it ends like what no policy admits.
+fn retire(port: Rc<Port>, reason: &str) {
+    review::retire(&port, reason);
     spawn_local(async move {
-        if timeout(patience, port.closed()).await.is_err() {
+        if timeout(limits::ENDING, port.closed()).await.is_err() {
             port.cut();
         }
     });
