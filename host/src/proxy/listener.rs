@@ -74,19 +74,17 @@ impl Sockets {
         }
     }
 
-    /// Listens no more on the socket of a worker, whoever else holds it: who connects from now on is refused, and can go
-    /// elsewhere, instead of waiting for nobody. The next process inherits systemd's sockets, so they stay as they are.
+    /// Listens no more on the port of a worker, whoever else holds it: who connects from now on is refused, and can go
+    /// elsewhere, instead of waiting for nobody. systemd's sockets stay as they are, the next process inherits them. So does
+    /// a socket in the file system: the workers share it, and those that still accept would spin.
     pub(super) fn stop(&self, worker: u16) {
         if matches!(self.configured, Address::Systemd(_)) {
             return;
         }
-        let stopped = match self.workers.get(usize::from(worker)) {
-            Some(Listening::Tcp(listener)) => SockRef::from(listener).shutdown(Shutdown::Read),
-            Some(Listening::Unix(listener)) => SockRef::from(listener).shutdown(Shutdown::Read),
-            None => Ok(()),
-        };
-        // Another worker may have been first where they share one.
-        drop(stopped);
+        if let Some(Listening::Tcp(listener)) = self.workers.get(usize::from(worker)) {
+            // It is ours and listens; otherwise it is closed when the process ends.
+            drop(SockRef::from(listener).shutdown(Shutdown::Read));
+        }
     }
 }
 
