@@ -83,7 +83,12 @@ pub async fn handshake(
         let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
         return Err(Refusal::Failed(io::Error::new(io::ErrorKind::NotFound, error), Some(start.io)));
     };
-    let Some(config) = terms.server_config() else {
+    let alpn = terms.server_config().and_then(|config| negotiated(&config.alpn_protocols, &hello));
+    let config = match alpn {
+        Some(_) => terms.server_config(),
+        None => terms.server_config_without_alpn(),
+    };
+    let Some(config) = config else {
         return Err(Refusal::Failed(io::Error::other("these terms are for servers"), Some(start.io)));
     };
     let handshake = Rc::new(Handshake {
@@ -91,7 +96,7 @@ pub async fn handshake(
         source: arrival.source,
         destination: arrival.destination,
         server_name: hello.server_name().map(str::to_owned),
-        alpn: negotiated(&config.alpn_protocols, &hello),
+        alpn,
         worker,
         verified: None.into(),
         proven: None.into(),
@@ -165,7 +170,8 @@ fn presented(stream: &TlsStream<Socket>) -> Vec<CertificateDer<'static>> {
 }
 
 /// What rustls is going to choose: our first protocol that the client offers (RFC 7301 section 3.2). It is needed
-/// before the choice is made, because the filter is asked in the middle of the handshake.
+/// before the choice is made, because the filter is asked in the middle of the handshake. `None` if the client offers
+/// none of ours: then none is agreed on, and HTTP/1.1 is spoken.
 fn negotiated(ours: &[Vec<u8>], hello: &ClientHello<'_>) -> Option<String> {
     let theirs: Vec<&[u8]> = hello.alpn()?.collect();
     let chosen = ours.iter().find(|protocol| theirs.contains(&protocol.as_slice()))?;

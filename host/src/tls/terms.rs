@@ -37,8 +37,17 @@ pub(super) struct Ends {
 /// Verifiers here are without the filter's say.
 #[derive(Clone, Debug)]
 enum Side {
-    Server { config: Arc<ServerConfig>, verifier: Option<Arc<dyn ClientCertVerifier>> },
-    Client { config: Arc<ClientConfig>, verifier: Arc<dyn ServerCertVerifier>, name: ServerName<'static> },
+    Server {
+        config: Arc<ServerConfig>,
+        /// The same, without application protocols.
+        without_alpn: Arc<ServerConfig>,
+        verifier: Option<Arc<dyn ClientCertVerifier>>,
+    },
+    Client {
+        config: Arc<ClientConfig>,
+        verifier: Arc<dyn ServerCertVerifier>,
+        name: ServerName<'static>,
+    },
 }
 
 impl Terms {
@@ -49,7 +58,10 @@ impl Terms {
         trust: [u8; 32],
         ends: Ends,
     ) -> Self {
-        Self { side: Side::Server { config: Arc::new(config), verifier }, authentication, trust, ends }
+        let mut without_alpn = config.clone();
+        without_alpn.alpn_protocols.clear();
+        let (config, without_alpn) = (Arc::new(config), Arc::new(without_alpn));
+        Self { side: Side::Server { config, without_alpn, verifier }, authentication, trust, ends }
     }
 
     /// Servers are always judged by their certificate.
@@ -68,6 +80,20 @@ impl Terms {
     pub(super) fn server_config(&self) -> Option<&Arc<ServerConfig>> {
         match &self.side {
             Side::Server { config, .. } => Some(config),
+            Side::Client { .. } => None,
+        }
+    }
+
+    /// For handshakes with clients that offer no application protocol of ours. rustls would end them with the alert
+    /// `no_application_protocol` (RFC 7301 section 3.2). Sidecars of a mesh offer only its own names (`istio`,
+    /// `istio-peer-exchange`), and Envoy goes on as if they had offered nothing (istio/istio#6928).
+    ///
+    /// A strict server is safe from cross-protocol attacks (ALPACA): a browser cannot be made to send it what was meant for a
+    /// server of another protocol with the same certificate. We give that up, as Envoy does: a client has to show a
+    /// certificate or a token, and what is no HTTP is answered with 400.
+    pub(super) fn server_config_without_alpn(&self) -> Option<&Arc<ServerConfig>> {
+        match &self.side {
+            Side::Server { without_alpn, .. } => Some(without_alpn),
             Side::Client { .. } => None,
         }
     }
