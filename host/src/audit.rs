@@ -87,6 +87,21 @@ impl Audit {
         }
     }
 
+    /// A request was refused before the filter saw it; `reason` is a word of a fixed list.
+    pub fn malformed(&self, whom: &Whom, asked: Asked<'_>, status: StatusCode, reason: &'static str) {
+        if !self.admits_line(whom) {
+            return;
+        }
+        let Asked { method, path } = asked;
+        if sink::is_on() {
+            let record = Record::new("request", whom, SystemTime::now()).decided(false, None);
+            let record = record.with("method", cut(method)).with("path", cut(path));
+            return write(record.with("status", status.as_u16()).with("reason", reason));
+        }
+        let (peer, method, path) = (whom.source, shown(method), shown(path));
+        warn!(%peer, %method, %path, status = status.as_u16(), %reason, "deny request");
+    }
+
     /// A handshake ended without a decision.
     pub fn handshake(&self, whom: &Whom, error: &dyn Display) {
         self.trouble(whom, "handshake", "handshake failed", error);
@@ -133,6 +148,11 @@ impl Audit {
     /// The client broke HTTP.
     pub fn protocol(&self, whom: &Whom, error: &dyn Display) {
         self.trouble(whom, "protocol", "connection failed", error);
+    }
+
+    /// A request over HTTP/2 was refused before anybody saw it, by the end of its stream.
+    pub fn stream(&self, whom: &Whom, error: &dyn Display) {
+        self.trouble(whom, "protocol", "request refused", error);
     }
 
     /// Tells of the lines left out of windows that are over.

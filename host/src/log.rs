@@ -1,5 +1,7 @@
 //! Lines on stderr, written by a thread of their own: a full pipe must not hold up traffic.
 
+pub(crate) mod http2;
+
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,8 +9,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// Starts logging at `info`, or as `PEERGATE_LOG` says (`warn`, `peergate_host=debug`). Of the filter's own lines only
 /// warnings are shown: about each refusal they say what the audit says. Later calls do nothing.
@@ -20,12 +24,8 @@ pub fn start() -> io::Result<()> {
     if QUEUED.set(lines).is_ok() {
         thread::Builder::new().name("log".into()).spawn(move || write_all(written))?;
         let filter = EnvFilter::try_from_env("PEERGATE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT));
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(false)
-            .with_target(false)
-            .with_writer(Queue)
-            .init();
+        let lines = fmt::layer().with_ansi(false).with_target(false).with_writer(Queue).with_filter(filter);
+        tracing_subscriber::registry().with(lines).with(http2::listener()).init();
     }
     Ok(())
 }

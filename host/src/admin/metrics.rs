@@ -136,6 +136,14 @@ fn of_listener(page: &mut Exposition, listener: &ListenerReport) {
             *count,
         );
     }
+    for (reason, count) in &listener.refusals {
+        page.counter(
+            "peergate_requests_refused_total",
+            "Requests refused before the filter saw them.",
+            &[name, ("reason", *reason)],
+            *count,
+        );
+    }
 }
 
 /// A filter's metric has no labels, so its name holds them: `peergate_decisions.outcome.deny.reason.no_rule_matched` becomes

@@ -32,6 +32,8 @@ pub struct ListenerReport {
     pub open: u64,
     /// Handshakes that came to nothing, by [`failure`](super::failure()).
     pub failures: BTreeMap<&'static str, u64>,
+    /// Requests refused before a filter saw them, by a word of a fixed list.
+    pub refusals: BTreeMap<&'static str, u64>,
     /// The open ones that are through their handshake; not all where there are many.
     pub connections: Vec<ConnectionReport>,
 }

@@ -1,10 +1,10 @@
 //! Closing what does not move: idle connections and request heads that never end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use hyper::body::{Body, Frame, SizeHint};
@@ -38,6 +38,8 @@ pub(super) struct Activity {
     heads: bool,
     patience: Patience,
     requests: Cell<usize>,
+    /// Who waits for the end of all requests.
+    waiting: RefCell<Option<Waker>>,
 }
 
 impl Activity {
@@ -48,14 +50,30 @@ impl Activity {
 
     pub(super) fn with(heads: bool, patience: Patience) -> Rc<Self> {
         let last = Cell::new(Instant::now());
-        Rc::new(Self { last, head: Cell::new(None), heads, patience, requests: Cell::new(0) })
+        Rc::new(Self {
+            last,
+            head: Cell::new(None),
+            heads,
+            patience,
+            requests: Cell::new(0),
+            waiting: RefCell::default(),
+        })
     }
 
     /// A request has its head; it is in flight until the guard is dropped.
-    pub(super) fn request(self: &Rc<Self>) -> InFlight {
+    pub(super) fn request(self: &Rc<Self>) -> Rc<InFlight> {
         self.head.set(None);
         self.requests.set(self.requests.get() + 1);
-        InFlight(Rc::clone(self))
+        Rc::new(InFlight(Rc::clone(self)))
+    }
+
+    /// Whether no request is in flight; the task is woken when the last one no longer is.
+    pub(super) fn is_at_rest(&self, context: &Context<'_>) -> bool {
+        let is_at_rest = self.requests.get() == 0;
+        if !is_at_rest {
+            self.waiting.replace(Some(context.waker().clone()));
+        }
+        is_at_rest
     }
 
     fn moved(&self) {
@@ -75,7 +93,7 @@ impl Activity {
     }
 }
 
-/// A request that is being answered.
+/// A request that is being answered, or whose body is still read.
 #[derive(Debug)]
 pub(super) struct InFlight(Rc<Activity>);
 
@@ -83,6 +101,11 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.requests.set(self.0.requests.get() - 1);
         self.0.moved();
+        if self.0.requests.get() == 0
+            && let Some(waker) = self.0.waiting.take()
+        {
+            waker.wake();
+        }
     }
 }
 
@@ -90,11 +113,11 @@ impl Drop for InFlight {
 #[derive(Debug)]
 pub(super) struct Guarded<B> {
     body: B,
-    _in_flight: InFlight,
+    _in_flight: Rc<InFlight>,
 }
 
 impl<B> Guarded<B> {
-    pub(super) fn new(body: B, in_flight: InFlight) -> Self {
+    pub(super) fn new(body: B, in_flight: Rc<InFlight>) -> Self {
         Self { body, _in_flight: in_flight }
     }
 }

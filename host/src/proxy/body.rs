@@ -7,16 +7,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http::HeaderMap;
-use http_body_util::{BodyExt as _, Either, Full};
+use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use super::active_request::ActiveRequest;
 use super::activity::InFlight;
+use super::client_body::ClientBody;
 use super::pump::Pump;
-use super::{headers, hop, limits};
+use super::{headers, hop};
 use crate::wasm::{Direction, Outcome, Stream};
 
 /// The filter's context of one request, shared by its two bodies.
@@ -24,6 +24,9 @@ pub(super) type SharedStream = Rc<Stream>;
 
 /// What a body that breaks off breaks off with.
 pub(super) type BodyError = Box<dyn Error + Send + Sync>;
+
+/// A client's body, or the service's.
+pub(super) type Passing = Either<ClientBody, Incoming>;
 
 /// A body one side sends and the other is forwarded.
 #[derive(Debug)]
@@ -36,21 +39,21 @@ pub(super) struct Filtered {
 #[derive(Debug)]
 enum Source {
     /// Untouched but for trailers, on which the filter decides at once.
-    Direct(Incoming),
+    Direct(Passing),
     /// By way of a task that shows everything to the filter and waits where it pauses.
     Pumped(Receiver<Result<Frame<Bytes>, BodyError>>),
 }
 
 impl Filtered {
-    pub(super) fn request(body: Incoming, request: Rc<ActiveRequest>) -> Self {
-        Self::new(body, request, Direction::Request)
+    pub(super) fn request(body: ClientBody, request: Rc<ActiveRequest>) -> Self {
+        Self::new(Either::Left(body), request, Direction::Request)
     }
 
     pub(super) fn response(body: Incoming, request: Rc<ActiveRequest>) -> Self {
-        Self::new(body, request, Direction::Response)
+        Self::new(Either::Right(body), request, Direction::Response)
     }
 
-    fn new(body: Incoming, request: Rc<ActiveRequest>, direction: Direction) -> Self {
+    fn new(body: Passing, request: Rc<ActiveRequest>, direction: Direction) -> Self {
         let stream = &request.stream;
         let direct = body.is_end_stream() || !(stream.reads_body(direction) || stream.has_events());
         let source = if direct {
@@ -146,11 +149,11 @@ pub(super) type Answer = Either<Filtered, Full<Bytes>>;
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     body: Answer,
-    _in_flight: InFlight,
+    _in_flight: Rc<InFlight>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Answer, in_flight: InFlight) -> Self {
+    pub(super) fn new(body: Answer, in_flight: Rc<InFlight>) -> Self {
         Self { body, _in_flight: in_flight }
     }
 }
@@ -173,26 +176,4 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-/// Reads the body of a refused request to its end, within bounds: the client is still writing, and closing under it
-/// would reset the connection, or the stream in HTTP/2, before it sees why. A client that waits for `100 Continue` never
-/// sends the body.
-pub(super) fn discard(mut body: Incoming) {
-    if body.is_end_stream() {
-        return;
-    }
-    spawn_local(async move {
-        let mut left = limits::LINGER_BYTES;
-        let read = async {
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
-                if left == 0 {
-                    return;
-                }
-            }
-        };
-        // Running out of time is an ordinary end here.
-        let _ = timeout(limits::LINGER, read).await;
-    });
 }

@@ -12,12 +12,14 @@ use super::activity::Activity;
 use super::admin_pages::AdminPages;
 use super::exchange::Exchange;
 use super::generation::Direction;
+use super::http::Complain;
 use super::port::Port;
+use super::request::MALFORMED_HTTP2;
 use super::roster::{Ending, Member};
 use super::site::{Endpoint, Site};
 use super::tunnel::Waiting;
 use super::upstream::UpstreamError;
-use super::{http, limits, outbound, proxy_protocol, review, tcp};
+use super::{http, limits, outbound, proxy_protocol, request, review, tcp};
 use crate::admin::failure;
 use crate::audit::Whom;
 use crate::clock::now;
@@ -129,6 +131,11 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
         member.end(Ending::Graceful);
     }
     let (protocol, websocket, upstream) = (site.protocol, site.websocket, Rc::clone(&site.upstream));
+    // INVARIANT: where requests for some authorities are refused, none is made up.
+    let reached = match site.endpoints() {
+        [_] => request::reached(member.connection.destination),
+        _ => None,
+    };
     let admin =
         site.admin_path.clone().map(|path| AdminPages { path, board: Arc::clone(&port.shared.board) });
     drop(site);
@@ -157,13 +164,15 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
                     upstream,
                     activity: Activity::new(!h2),
                     audit: Rc::clone(audit),
+                    tally: Rc::clone(&port.tally),
+                    reached,
                     admin,
                     websocket,
                     waiting: Waiting::default(),
                     connections: Arc::clone(&port.shared.connections),
                 };
                 let version = match h2 {
-                    true => http::Version::Http2 { websocket },
+                    true => http::Version::Http2 { websocket, complain: complain(port, &member) },
                     false => http::Version::Http1(Rc::clone(&exchange.waiting)),
                 };
                 let (activity, exchange) = (Rc::clone(&exchange.activity), Rc::new(exchange));
@@ -182,6 +191,15 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
     }
     // Streams that became tunnels have tasks of their own, and nobody judges who is not on the roster.
     member.end(Ending::Cut);
+}
+
+/// Counts and logs requests of a peer that h2 refuses.
+fn complain(port: &Rc<Port>, member: &Rc<Member>) -> Complain {
+    let (port, member) = (Rc::clone(port), Rc::clone(member));
+    Box::new(move |why| {
+        port.tally.refused(MALFORMED_HTTP2);
+        port.shared.audit.stream(&member.whom, &why);
+    })
 }
 
 #[cfg(test)]

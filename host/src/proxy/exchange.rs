@@ -5,19 +5,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::uri::Authority;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Incoming};
 
 use super::active_request::{ActiveRequest, Ended};
 use super::activity::Activity;
 use super::admin_pages::AdminPages;
-use super::body::{Answer, Filtered, ResponseBody, discard};
+use super::body::{Answer, Filtered, ResponseBody};
+use super::client_body::ClientBody;
 use super::headers::{self, RequestHead};
 use super::reply::{Dialect, Reply};
+use super::request::{MALFORMED_BODY, Refused};
 use super::roster::Member;
+use super::tally::Tally;
 use super::tunnel::Waiting;
 use super::upstream::Upstream;
 use super::websocket::{Answered, Wish};
@@ -32,6 +36,9 @@ pub(super) struct Exchange {
     pub(super) upstream: Rc<Upstream>,
     pub(super) activity: Rc<Activity>,
     pub(super) audit: Rc<Audit>,
+    pub(super) tally: Rc<Tally>,
+    /// What a request of HTTP/1.0 is for that names no authority; none where the authority chooses.
+    pub(super) reached: Option<Authority>,
     /// Where the configuration has the admin pages on this listener.
     pub(super) admin: Option<AdminPages>,
     /// Whether clients may go on as WebSockets.
@@ -59,27 +66,19 @@ impl Exchange {
         let in_flight = self.activity.request();
         let wish = self.websocket.then(|| Wish::of(&mut request)).flatten();
         let (parts, body) = request.into_parts();
-        let drainable = !parts.headers.contains_key(EXPECT);
-        let response = match self.judge(parts, wish, body.is_end_stream()).await {
+        let body = ClientBody::new(body, &parts.headers, Rc::clone(&in_flight));
+        let (waiting, version) = (body.waiting(), parts.version);
+        let mut response = match self.judge(parts, wish, body.is_end_stream()).await {
             Ok(judged) => match self.admin_page(&judged.head) {
-                Some((admin, page)) => {
-                    if drainable {
-                        discard(body);
-                    }
-                    match self.member.connection.tls {
-                        Some(_) => admin.answer(&judged.head.method, &page).await,
-                        None => whole(self.refuse_without_tls(&judged)),
-                    }
-                }
+                Some((admin, page)) => match self.member.connection.tls {
+                    Some(_) => admin.answer(&judged.head.method, &page).await,
+                    None => whole(self.refuse_without_tls(&judged)),
+                },
                 None => self.forward(judged, body).await,
             },
-            Err(reply) => {
-                if drainable {
-                    discard(body);
-                }
-                whole(reply)
-            }
+            Err(reply) => whole(reply),
         };
+        waiting.tell(&mut response, version);
         Ok(response.map(|body| ResponseBody::new(body, in_flight)))
     }
 
@@ -87,12 +86,9 @@ impl Exchange {
     /// a reply.
     async fn judge(&self, parts: Parts, wish: Option<Wish>, end_of_stream: bool) -> Result<Judged, Reply> {
         let dialect = Dialect::of(&parts.method, wish.is_some(), &parts.headers);
-        let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let mut head = request::head(parts).map_err(|bad| {
-            let asked = Asked { method: method.as_str(), path: uri.path() };
-            self.audit.request(&self.member.whom, asked, Some(bad.status()), None);
-            dialect.error(bad.status())
-        })?;
+        let version = parts.version;
+        let head = request::head(parts, self.reached.clone());
+        let mut head = head.map_err(|refused| self.refuse(dialect, version, &refused))?;
         if wish.is_some() {
             websocket::mark(&mut head.headers);
         }
@@ -124,6 +120,23 @@ impl Exchange {
         Ok(Judged { head: judged, active, dialect, wish })
     }
 
+    /// The answer to a request that no filter sees.
+    fn refuse(&self, dialect: Dialect, version: Version, refused: &Refused) -> Reply {
+        let Refused { why, method, path } = refused;
+        let asked = Asked { method, path };
+        self.tell_malformed(asked, why.status(), why.reason());
+        let mut reply = dialect.error(why.status());
+        if why.ends_connection() && version < Version::HTTP_2 {
+            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        reply
+    }
+
+    fn tell_malformed(&self, asked: Asked<'_>, status: StatusCode, reason: &'static str) {
+        self.tally.refused(reason);
+        self.audit.malformed(&self.member.whom, asked, status, reason);
+    }
+
     /// Shows a request's head to the filter; again where another one has taken over while it paused. `None` on a
     /// connection that is no longer admitted.
     async fn ask(&self, head: &RequestHead, end_of_stream: bool) -> Option<(Stream, Outcome)> {
@@ -152,7 +165,7 @@ impl Exchange {
         dialect.error(StatusCode::FORBIDDEN)
     }
 
-    async fn forward(&self, judged: Judged, body: Incoming) -> Response<Answer> {
+    async fn forward(&self, judged: Judged, body: ClientBody) -> Response<Answer> {
         let Judged { head, active, dialect, wish } = judged;
         let stream = Rc::clone(&active.stream);
         let body = Filtered::request(body, Rc::clone(&active));
@@ -174,8 +187,8 @@ impl Exchange {
         let reply = match sent {
             Ok(answered) => match self.answered(answered, Rc::clone(&active), dialect, wish).await {
                 Ok(response) => return response,
-                Err(Refused::Judged(reply)) => return whole(reply),
-                Err(Refused::Unseen(reply)) => reply,
+                Err(Withheld::Judged(reply)) => return whole(reply),
+                Err(Withheld::Unseen(reply)) => reply,
             },
             Err(error) if error.is_of_body() => {
                 if let Some(how) = active.how_it_ended() {
@@ -185,6 +198,8 @@ impl Exchange {
                     return whole(self.early(&stream, dialect, why).await);
                 }
                 self.audit.protocol(&self.member.whom, &error);
+                let asked = Asked { method: active.head.method.as_str(), path: active.head.path.path() };
+                self.tell_malformed(asked, StatusCode::BAD_REQUEST, MALFORMED_BODY);
                 dialect.error(StatusCode::BAD_REQUEST)
             }
             Err(error) => {
@@ -202,7 +217,7 @@ impl Exchange {
         active: Rc<ActiveRequest>,
         dialect: Dialect,
         wish: Option<Wish>,
-    ) -> Result<Response<Answer>, Refused> {
+    ) -> Result<Response<Answer>, Withheld> {
         let response = match (answered, wish) {
             (Answered::Switched(fields, far), Some(wish)) => {
                 return self.switch(wish, fields, far, active, dialect).await;
@@ -212,7 +227,7 @@ impl Exchange {
             }
             _ => {
                 self.audit.upstream(&self.member.whom, &"its answer is for another protocol");
-                return Err(Refused::Unseen(dialect.error(StatusCode::BAD_GATEWAY)));
+                return Err(Withheld::Unseen(dialect.error(StatusCode::BAD_GATEWAY)));
             }
         };
         let response = self.judge_response(response, active, dialect).await?;
@@ -232,12 +247,12 @@ impl Exchange {
         response: Response<Incoming>,
         active: Rc<ActiveRequest>,
         dialect: Dialect,
-    ) -> Result<Response<Filtered>, Refused> {
+    ) -> Result<Response<Filtered>, Withheld> {
         let stream = &active.stream;
         let (mut parts, body) = response.into_parts();
         if !request::is_framed_once(&parts.headers) {
             self.audit.upstream(&self.member.whom, &"two lengths, or a transfer coding besides chunked");
-            return Err(Refused::Unseen(dialect.error(StatusCode::BAD_GATEWAY)));
+            return Err(Withheld::Unseen(dialect.error(StatusCode::BAD_GATEWAY)));
         }
         hop::strip(&mut parts.headers);
         let length = parts.headers.get(CONTENT_LENGTH).cloned();
@@ -248,7 +263,7 @@ impl Exchange {
         let length = if rewritten { length_of(&pairs) } else { length };
         let (status, headers) = headers::response_from_pairs(pairs, length).map_err(|error| {
             self.audit.fault(&self.member.whom, &error);
-            Refused::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE))
+            Withheld::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE))
         })?;
         let mut response = Response::new(Filtered::response(body, active));
         *response.status_mut() = status;
@@ -263,12 +278,12 @@ impl Exchange {
         dialect: Dialect,
         pairs: HeaderPairs,
         ends: bool,
-    ) -> Result<HeaderPairs, Refused> {
+    ) -> Result<HeaderPairs, Withheld> {
         match stream.head(Direction::Response, pairs, ends).await {
             Outcome::Continue(pairs) => Ok(pairs),
             // As in Envoy, a reply in the place of a response is not shown to the filter again.
-            Outcome::Reply(reply) => Err(Refused::Judged(noted(stream, dialect.local(reply)))),
-            Outcome::Failed(reason) => Err(Refused::Judged(self.failed(dialect, reason))),
+            Outcome::Reply(reply) => Err(Withheld::Judged(noted(stream, dialect.local(reply)))),
+            Outcome::Failed(reason) => Err(Withheld::Judged(self.failed(dialect, reason))),
         }
     }
 
@@ -324,7 +339,7 @@ fn ended(dialect: Dialect, how: Ended) -> Reply {
 }
 
 /// Why an upstream's response does not go to the client, with what goes there instead.
-pub(super) enum Refused {
+pub(super) enum Withheld {
     /// The filter saw the response.
     Judged(Reply),
     /// It did not.

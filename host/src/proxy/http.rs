@@ -19,9 +19,11 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::activity::{Activity, Patience, Watched};
-use super::limits;
+use super::guard::{Gate, Guard, Rest};
 use super::socket::Socket;
 use super::tunnel::Waiting;
+use super::{limits, request};
+use crate::log::http2::complaint;
 use crate::tls::Link;
 
 /// The protocols a client may choose from, ours first (RFC 7301).
@@ -37,9 +39,12 @@ pub(super) const H2: &[u8] = b"h2";
 pub(super) enum Version {
     /// HTTP/1.1, and what the last answer leaves there.
     Http1(Waiting),
-    /// HTTP/2, with extended CONNECT (RFC 8441) or without.
-    Http2 { websocket: bool },
+    /// HTTP/2, with extended CONNECT (RFC 8441) or without, and who is told of requests that h2 shows to nobody.
+    Http2 { websocket: bool, complain: Complain },
 }
+
+/// Takes why a request was refused.
+pub(super) type Complain = Box<dyn Fn(&str)>;
 
 /// Serves requests until the client leaves, the connection idles, or `finishing` says that no more are taken.
 pub(super) async fn serve<B, F>(
@@ -54,9 +59,9 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
     F: Future<Output = Result<Response<B>, Infallible>> + 'static,
 {
-    let io = TokioIo::new(Watched::new(stream, activity));
+    let io = Watched::new(stream, Rc::clone(&activity));
     match version {
-        Version::Http2 { websocket } => {
+        Version::Http2 { websocket, complain } => {
             let mut builder = http2::Builder::new(LocalExecutor);
             builder
                 .max_concurrent_streams(limits::STREAMS)
@@ -65,35 +70,110 @@ where
             if websocket {
                 builder.enable_connect_protocol();
             }
-            let connection = builder.serve_connection(io, service_fn(answer));
-            until_finished(connection, finishing, http2::Connection::graceful_shutdown).await
+            let counted = move |mut request: Request<Incoming>| {
+                request::count_fields(&mut request);
+                answer(request)
+            };
+            let connection = builder.serve_connection(TokioIo::new(io), service_fn(counted));
+            let heard = until_finished(connection, finishing, http2::Connection::graceful_shutdown);
+            hearing(heard, complain).await
         }
-        Version::Http1(waiting) => {
-            let mut builder = http1::Builder::new();
-            builder.max_header_size(limits::REQUEST_HEAD_BYTES);
-            let mut connection =
-                builder.serve_connection(io, service_fn(move |request| Box::pin(answer(request))));
-            tokio::select! {
-                done = poll_fn(|context| connection.poll_without_shutdown(context)) => done?,
-                () = finishing => {
-                    Pin::new(&mut connection).graceful_shutdown();
-                    poll_fn(|context| connection.poll_without_shutdown(context)).await?;
-                }
-            }
-            let http1::Parts { io, read_buf, .. } = connection.into_parts();
-            let mut stream = io.into_inner();
-            match waiting.take() {
-                Some(tunnel) => {
-                    if let Some(stream) = stream.into_inner() {
-                        tunnel.run(stream, read_buf).await;
-                    }
-                }
-                // The peer may be gone, which ends it as well.
-                None => drop(stream.shutdown().await),
-            }
-            Ok(())
-        }
+        Version::Http1(waiting) => serve_http1(io, activity, answer, waiting, finishing).await,
     }
+}
+
+async fn serve_http1<B, F>(
+    io: Watched<impl AsyncRead + AsyncWrite + Unpin + 'static>,
+    activity: Rc<Activity>,
+    answer: impl Fn(Request<Incoming>) -> F + Unpin + 'static,
+    waiting: Waiting,
+    finishing: impl Future<Output = ()>,
+) -> hyper::Result<()>
+where
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    F: Future<Output = Result<Response<B>, Infallible>> + 'static,
+{
+    let gate = Gate::new(Rc::clone(&activity), Rc::clone(&waiting));
+    let guard = Guard::new(io, Rc::clone(&gate));
+    let begins = Rc::clone(&activity);
+    let examined = move |mut request| {
+        gate.mark(&mut request);
+        // Already now: hyper looks for what follows before it begins to answer.
+        let in_flight = begins.request();
+        let answering = answer(request);
+        Box::pin(async move {
+            let answered = answering.await;
+            drop(in_flight);
+            answered
+        })
+    };
+    let mut builder = http1::Builder::new();
+    // The guard counts what comes; percent-encoded it may be longer.
+    builder.max_header_size(3 * limits::REQUEST_HEAD_BYTES);
+    let mut connection = builder.serve_connection(TokioIo::new(guard), service_fn(examined));
+    let served = tokio::select! {
+        done = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(done),
+        () = finishing => None,
+    };
+    let served = match served {
+        Some(done) => done,
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            poll_fn(|context| connection.poll_without_shutdown(context)).await
+        }
+    };
+    let http1::Parts { io, read_buf, .. } = connection.into_parts();
+    let rest = io.into_inner().into_rest();
+    match waiting.take().filter(|_| served.is_ok()) {
+        Some(tunnel) => {
+            if let Some(stream) = rest.stream.into_inner() {
+                let early = [read_buf.as_ref(), &rest.unread].concat();
+                tunnel.run(stream, early.into()).await;
+            }
+        }
+        None if served.as_ref().is_err_and(is_ordinary) => {}
+        None => close(rest, &activity).await,
+    }
+    served
+}
+
+/// Ends a connection so that the last answer is seen: a socket closed with unread data sends a reset, and that overtakes the
+/// answer. Bounds are those of a body that nobody wants.
+async fn close(rest: Rest<Watched<impl AsyncRead + AsyncWrite + Unpin>>, activity: &Rc<Activity>) {
+    let Rest { mut stream, is_amid, .. } = rest;
+    // The peer may be gone, which ends it as well.
+    if stream.shutdown().await.is_err() || !is_amid {
+        return;
+    }
+    // What comes is not the next request's head, which would have to come in less time.
+    let _in_flight = activity.request();
+    let (mut buffer, mut left) = (vec![0; 16 * 1024], limits::DISCARD_BYTES);
+    let read = async {
+        while let Ok(Ok(count @ 1..)) = timeout(limits::DISCARD_SILENCE, stream.read(&mut buffer)).await {
+            left = left.saturating_sub(count);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Running out of time is an ordinary end here.
+    let _ = timeout(limits::DISCARD, read).await;
+}
+
+/// Runs a connection, and passes on what h2 complains about meanwhile.
+async fn hearing<T>(connection: impl Future<Output = T>, complain: Complain) -> T {
+    let mut connection = pin!(connection);
+    poll_fn(|context| {
+        // What is heard from now on is about this connection.
+        drop(complaint());
+        let polled = connection.as_mut().poll(context);
+        if let Some(complaint) = complaint() {
+            complain(&complaint);
+        }
+        polled
+    })
+    .await
 }
 
 /// Runs a connection, and once it is to end tells it to finish: GOAWAY in HTTP/2, no keep-alive in HTTP/1.
@@ -179,6 +259,8 @@ pub(super) fn is_ordinary(error: &hyper::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use http_body_util::Empty;
     use hyper::body::Bytes;
     use tokio::io::AsyncWriteExt;
@@ -225,9 +307,9 @@ mod tests {
             assert!(!begins_with_h2(&mut socket).await.expect("HTTP/1"));
             let activity = Activity::with(true, Patience { idle: NEVER, head: SHORT });
             let answer = async |_| Ok(Response::new(Empty::<Bytes>::new()));
-            serve(socket, activity, answer, Version::Http1(Waiting::default()), std::future::pending())
-                .await
-                .expect_err("ended");
+            // To hyper, which has seen nothing of it, that is an ordinary end.
+            let served = serve(socket, activity, answer, Version::Http1(Waiting::default()), pending()).await;
+            served.expect("ended");
         });
     }
 }

@@ -5,8 +5,9 @@ use std::task::{Context, Poll};
 
 use http::HeaderMap;
 use http::header::HeaderName;
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 
+use super::client_body::ClientBody;
 use super::hop;
 
 /// Removes `x-peergate-*` and `x-forwarded-client-cert`, also spelt with `_`, which some servers read as `-`: as the filter does
@@ -25,7 +26,7 @@ fn is_identity(name: &HeaderName) -> bool {
 
 /// The body of a local program's request; its trailers do not say who a peer is.
 #[derive(Debug)]
-pub(super) struct Unidentified(pub(super) Incoming);
+pub(super) struct Unidentified(pub(super) ClientBody);
 
 impl Body for Unidentified {
     type Data = Bytes;

@@ -10,8 +10,10 @@ pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
 pub const IDLE: Duration = Duration::from_secs(300);
 /// After SIGTERM, what is still running is cut off after this long.
 pub const DRAIN: Duration = Duration::from_secs(60);
-/// Bytes of a request head. Larger ones get 431 (HTTP/1) or a refused stream (HTTP/2).
+/// Bytes of a request head. Larger ones get 431.
 pub const REQUEST_HEAD_BYTES: usize = 64 * 1024;
+/// Fields of a request head, as Envoy's `max_headers_count`. More get 431.
+pub const REQUEST_FIELDS: usize = 100;
 /// Concurrent streams of one HTTP/2 connection.
 pub const STREAMS: u32 = 128;
 /// Bytes buffered for one HTTP/2 stream on its way to the client.
@@ -46,9 +48,16 @@ pub const EXPIRY_TICK: Duration = Duration::from_secs(1);
 pub const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of one text in a log line: a path may have 64 KiB, and the filter's decision 256.
 pub const LOGGED_BYTES: usize = 8 * 1024;
-/// Bytes read and thrown away after a refusal, so that the refusal is seen before a reset.
+/// A client's body that nobody wants any more is read and thrown away this long, as nginx's `lingering_time`, so that a client
+/// that writes before it reads sees its answer.
+pub const DISCARD: Duration = Duration::from_secs(30);
+/// Such a body ends when nothing of it came for this long, as nginx's `lingering_timeout`.
+pub const DISCARD_SILENCE: Duration = Duration::from_secs(5);
+/// Bytes of such a body.
+pub const DISCARD_BYTES: usize = 1024 * 1024 * 1024;
+/// Bytes read and thrown away after a refused handshake, so that the refusal is seen before a reset.
 pub const LINGER_BYTES: usize = 4 * 1024 * 1024;
-/// Time spent on reading and throwing away after a refusal.
+/// Time spent on reading and throwing away after a refused handshake.
 pub const LINGER: Duration = Duration::from_secs(2);
 /// Refused connections that may linger at once in one worker; more are closed at once.
 pub const LINGERING: usize = 256;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::EXPECT;
+use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
@@ -13,15 +14,18 @@ use rustls_pki_types::ServerName;
 use tokio::sync::watch;
 
 use super::activity::{Activity, Guarded};
+use super::client_body::ClientBody;
 use super::generation::Direction;
+use super::http::Complain;
 use super::identity::{self, Unidentified};
 use super::port::Port;
 use super::reply::Dialect;
+use super::request::{MALFORMED_BODY, MALFORMED_HTTP2, Refused};
 use super::tunnel::{Tunnel, Waiting};
 use super::upstream::Far;
 use super::websocket::{self, Answered, Wish};
 use super::{hop, http as serving, request, tcp, upgrade};
-use crate::audit::Whom;
+use crate::audit::{Asked, Whom};
 use crate::config::Protocol;
 use crate::tls::Arrival;
 
@@ -32,7 +36,7 @@ type Forwarded = Response<Either<Incoming, Full<Bytes>>>;
 /// Serves a local program. Who it is nobody asks: the listener is for this machine only.
 pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
     let site = port.site();
-    let Arrival { id: connection, mut socket, source, .. } = arrival;
+    let Arrival { id: connection, mut socket, source, destination } = arrival;
     let whom = Whom { listener: Arc::clone(&site.name), endpoint: None, connection, source };
     let audit = Rc::clone(&port.shared.audit);
     match site.protocol {
@@ -53,12 +57,13 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
             let activity = Activity::new(!h2);
             let waiting = Waiting::default();
             let version = match h2 {
-                true => serving::Version::Http2 { websocket },
+                true => serving::Version::Http2 { websocket, complain: complain(&port, &whom) },
                 false => serving::Version::Http1(Rc::clone(&waiting)),
             };
             let exchange = Rc::new(Exchange {
                 port: Rc::clone(&port),
                 whom,
+                reached: request::reached(destination),
                 activity: Rc::clone(&activity),
                 websocket,
                 waiting,
@@ -81,10 +86,21 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
     }
 }
 
+/// Counts and logs requests of a program that h2 refuses.
+fn complain(port: &Rc<Port>, whom: &Whom) -> Complain {
+    let (port, whom) = (Rc::clone(port), whom.clone());
+    Box::new(move |why| {
+        port.tally.refused(MALFORMED_HTTP2);
+        port.shared.audit.stream(&whom, &why);
+    })
+}
+
 /// What the requests of one connection share.
 struct Exchange {
     port: Rc<Port>,
     whom: Whom,
+    /// What a request of HTTP/1.0 is for that names no authority.
+    reached: Option<Authority>,
     activity: Rc<Activity>,
     websocket: bool,
     waiting: Waiting,
@@ -98,16 +114,31 @@ impl Exchange {
         let in_flight = self.activity.request();
         let wish = self.websocket.then(|| Wish::of(&mut request)).flatten();
         let dialect = Dialect::of(request.method(), wish.is_some(), request.headers());
-        let response = match self.forward(request, wish).await {
+        let (parts, body) = request.into_parts();
+        let body = ClientBody::new(body, &parts.headers, Rc::clone(&in_flight));
+        let (waiting, version) = (body.waiting(), parts.version);
+        let mut response = match self.forward(parts, body, wish).await {
             Ok(response) => response,
             Err(status) => (*dialect.error(status)).map(|body| Either::Right(Full::new(body))),
         };
+        waiting.tell(&mut response, version);
         Ok(response.map(|body| Guarded::new(body, in_flight)))
     }
 
-    async fn forward(&self, request: Request<Incoming>, wish: Option<Wish>) -> Result<Forwarded, StatusCode> {
-        let (parts, body) = request.into_parts();
-        let mut head = request::head(parts).map_err(request::BadRequest::status)?;
+    async fn forward(
+        &self,
+        parts: Parts,
+        body: ClientBody,
+        wish: Option<Wish>,
+    ) -> Result<Forwarded, StatusCode> {
+        let audit = &self.port.shared.audit;
+        let head = request::head(parts, self.reached.clone());
+        let mut head = head.map_err(|refused| {
+            let Refused { why, method, path } = &*refused;
+            self.tell_malformed(Asked { method, path }, why.status(), why.reason());
+            why.status()
+        })?;
+        let (method, path) = (head.method.clone(), head.path.clone());
         head.headers.remove(EXPECT);
         identity::strip(&mut head.headers);
         let site = self.port.site();
@@ -116,7 +147,6 @@ impl Exchange {
         }
         let upstream = Rc::clone(&site.upstream);
         drop(site);
-        let audit = &self.port.shared.audit;
         let body = Either::Right(Unidentified(body));
         let sent = match wish {
             Some(_) => websocket::offer(&upstream, head, body).await,
@@ -142,12 +172,22 @@ impl Exchange {
                 hop::strip(response.headers_mut());
                 Ok(response.map(Either::Left))
             }
-            Err(error) if error.is_of_body() => Err(error.status()),
+            Err(error) if error.is_of_body() => {
+                audit.protocol(&self.whom, &error);
+                let asked = Asked { method: method.as_str(), path: path.path() };
+                self.tell_malformed(asked, error.status(), MALFORMED_BODY);
+                Err(error.status())
+            }
             Err(error) => {
                 audit.upstream(&self.whom, &error);
                 Err(error.status())
             }
         }
+    }
+
+    fn tell_malformed(&self, asked: Asked<'_>, status: StatusCode, reason: &'static str) {
+        self.port.tally.refused(reason);
+        self.port.shared.audit.malformed(&self.whom, asked, status, reason);
     }
 
     /// Grants a program's wish; nothing begins on a port that is to close.

@@ -40,7 +40,7 @@ pub(super) struct Port {
     sockets: RefCell<Option<Arc<Sockets>>>,
     site: RefCell<Rc<Site>>,
     pub(super) roster: Rc<Roster>,
-    pub(super) tally: Tally,
+    pub(super) tally: Rc<Tally>,
     pub(super) shared: Shared,
     /// How connections are to end; each accepted one has a receiver until it is closed.
     closing: watch::Sender<Ending>,
@@ -58,7 +58,7 @@ impl Port {
             sockets: Some(sockets).into(),
             site: site.into(),
             roster: Rc::default(),
-            tally: Tally::default(),
+            tally: Rc::default(),
             shared,
             closing: watch::Sender::default(),
         });

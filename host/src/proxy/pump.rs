@@ -6,16 +6,16 @@ use std::rc::Rc;
 
 use http::HeaderMap;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Bytes, Frame, Incoming};
+use hyper::body::{Body as _, Bytes, Frame};
 use tokio::sync::mpsc::Sender;
 
-use super::body::{BodyError, TrailersError, discard};
+use super::body::{BodyError, Passing, TrailersError};
 use super::{headers, hop};
 use crate::wasm::{BodyOutcome, Direction, HeaderPairs, LocalReply, Outcome, Stream};
 
 /// One body on its way.
 pub(super) struct Pump {
-    body: Incoming,
+    body: Passing,
     stream: Rc<Stream>,
     direction: Direction,
     frames: Sender<Result<Frame<Bytes>, BodyError>>,
@@ -30,13 +30,13 @@ enum Stop {
 
 /// Either the sender has more, or the filter lets go of what it held back.
 enum Next {
-    Frame(Option<Result<Frame<Bytes>, hyper::Error>>),
+    Frame(Option<Result<Frame<Bytes>, BodyError>>),
     Released(BodyOutcome),
 }
 
 impl Pump {
     pub(super) fn new(
-        body: Incoming,
+        body: Passing,
         stream: Rc<Stream>,
         direction: Direction,
         frames: Sender<Result<Frame<Bytes>, BodyError>>,
@@ -59,10 +59,6 @@ impl Pump {
             // Nobody to tell: then nobody misses it.
             let _ = frames.send(Err(error)).await;
         }
-        if self.direction == Direction::Request {
-            // The client may still be writing what the filter refused.
-            discard(self.body);
-        }
     }
 
     async fn all(&mut self) -> Result<(), Stop> {
@@ -70,7 +66,7 @@ impl Pump {
         loop {
             match self.next(held).await {
                 Next::Released(outcome) => held = self.pass(outcome).await?,
-                Next::Frame(Some(Err(error))) => return Err(Stop::Broken(error.into())),
+                Next::Frame(Some(Err(error))) => return Err(Stop::Broken(error)),
                 Next::Frame(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
                         let last = self.body.is_end_stream();

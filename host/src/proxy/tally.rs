@@ -12,6 +12,7 @@ pub(super) struct Tally {
     over_limit: Cell<u64>,
     open: Cell<u64>,
     failures: RefCell<BTreeMap<&'static str, u64>>,
+    refusals: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 impl Tally {
@@ -36,12 +37,18 @@ impl Tally {
         *self.failures.borrow_mut().entry(failure).or_default() += 1;
     }
 
+    /// A request was refused before the filter saw it. The words are a fixed list.
+    pub(super) fn refused(&self, reason: &'static str) {
+        *self.refusals.borrow_mut().entry(reason).or_default() += 1;
+    }
+
     pub(super) fn report(&self) -> ListenerReport {
         ListenerReport {
             accepted: self.accepted.get(),
             over_limit: self.over_limit.get(),
             open: self.open.get(),
             failures: self.failures.borrow().clone(),
+            refusals: self.refusals.borrow().clone(),
             ..ListenerReport::default()
         }
     }

@@ -11,7 +11,7 @@ use tokio::task::spawn_local;
 
 use super::active_request::ActiveRequest;
 use super::body::Answer;
-use super::exchange::{Exchange, Refused};
+use super::exchange::{Exchange, Withheld};
 use super::headers;
 use super::reply::Dialect;
 use super::tunnel::{Tunnel, Waiting};
@@ -27,22 +27,22 @@ impl Exchange {
         far: Far,
         active: Rc<ActiveRequest>,
         dialect: Dialect,
-    ) -> Result<Response<Answer>, Refused> {
+    ) -> Result<Response<Answer>, Withheld> {
         websocket::mark(&mut fields);
         let pairs = headers::response_to_pairs(StatusCode::SWITCHING_PROTOCOLS, &fields);
         let pairs = self.show_response(&active.stream, dialect, pairs, false).await?;
         let (status, fields) = headers::response_from_pairs(pairs, None).map_err(|error| {
             self.audit.fault(&self.member.whom, &error);
-            Refused::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE))
+            Withheld::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE))
         })?;
         if status != StatusCode::SWITCHING_PROTOCOLS {
             self.audit.fault(&self.member.whom, &"the filter took the 101 away");
-            return Err(Refused::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE)));
+            return Err(Withheld::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE)));
         }
         // Nothing begins on a connection that is to end.
         let permits = wish.permits(&self.connections).filter(|_| !self.member.is_ending());
         let Some(permits) = permits else {
-            return Err(Refused::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE)));
+            return Err(Withheld::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE)));
         };
         let (member, stream) = (Rc::clone(&self.member), Rc::clone(&active.stream));
         let tunnel = Tunnel::new(far, Some(stream), async move {

@@ -26,6 +26,7 @@ use super::headers::RequestHead;
 use super::http::{H2, HTTP1, LocalExecutor};
 use super::identity::Unidentified;
 use super::limits;
+use super::patient::Patient;
 use super::port::Port;
 use super::roster::Member;
 use super::socket::Socket;
@@ -205,7 +206,7 @@ impl Upstream {
     ) -> Result<(Response<Incoming>, Option<Far>), UpstreamError> {
         let Reached { link, standing } = self.connect(Some(HTTP1)).await?;
         let (mut sender, connection) =
-            http1::handshake(TokioIo::new(link)).await.map_err(UpstreamError::Exchange)?;
+            http1::handshake(TokioIo::new(Patient::new(link))).await.map_err(UpstreamError::Exchange)?;
         let mut driving = Box::pin(connection.without_shutdown());
         let mut driven = None;
         let response = {
@@ -232,7 +233,7 @@ impl Upstream {
             Some(parts) => parts,
             None => driving.await.map_err(UpstreamError::Exchange)?,
         };
-        Ok((response, Some(Far { link: io.into_inner(), early: read_buf, standing })))
+        Ok((response, Some(Far { link: io.into_inner().into_inner(), early: read_buf, standing })))
     }
 
     async fn send_http1(
@@ -329,7 +330,8 @@ impl Upstream {
 }
 
 async fn open_http1(link: Link, standing: Option<Standing>) -> Result<Sender, UpstreamError> {
-    let (sender, connection) = http1::handshake(TokioIo::new(link)).await.map_err(UpstreamError::Exchange)?;
+    let io = TokioIo::new(Patient::new(link));
+    let (sender, connection) = http1::handshake(io).await.map_err(UpstreamError::Exchange)?;
     let server = standing.as_ref().map(|standing| Rc::clone(&standing.member));
     spawn_local(until_cut_off(connection, standing));
     Ok(Sender::Http1 { sender, server, reused: false })

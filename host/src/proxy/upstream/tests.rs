@@ -59,6 +59,8 @@ async fn peer(upstream: &Rc<Upstream>) -> http2::SendRequest<Empty<Bytes>> {
         upstream: Rc::clone(upstream),
         activity: Activity::new(false),
         audit: Rc::new(Audit::default()),
+        tally: Rc::default(),
+        reached: None,
         admin: None,
         websocket: false,
         waiting: Waiting::default(),
@@ -66,7 +68,7 @@ async fn peer(upstream: &Rc<Upstream>) -> http2::SendRequest<Empty<Bytes>> {
     };
     let (ours, theirs) = duplex(64 * 1024);
     let (activity, exchange) = (Rc::clone(&exchange.activity), Rc::new(exchange));
-    let version = http::Version::Http2 { websocket: false };
+    let version = http::Version::Http2 { websocket: false, complain: Box::new(|_| {}) };
     let answer = move |request| Rc::clone(&exchange).answer(request);
     spawn_local(async move { http::serve(ours, activity, answer, version, member.asked_to_end()).await });
     let client =
