@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -34,6 +34,12 @@ impl Upstream {
     /// `/stream` by a piece every 20 ms without end, and `/hang` not at all.
     pub fn http() -> Self {
         Self::serve(serve_http)
+    }
+
+    /// Answers 413 when it has the head of a request, and never reads a body. A path that starts with `/close` closes at once,
+    /// which resets the connection if a body is on its way, `/end` writes no more and reads on, and all others read on.
+    pub fn hasty() -> Self {
+        Self::serve(answer_hastily)
     }
 
     /// Sends back every byte.
@@ -152,4 +158,31 @@ fn stream_without_end(writer: &mut TcpStream) -> io::Result<()> {
         writer.write_all(b"5\r\ntick\n\r\n")?;
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+fn answer_hastily(stream: TcpStream, seen: &Seen) -> io::Result<()> {
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::with_capacity(512, stream);
+    let mut start = String::new();
+    // The body is left where it is.
+    let read = Message::read_then(&mut reader, |head| {
+        start.clone_from(&head.start);
+        Err(io::ErrorKind::Other.into())
+    });
+    if read.is_ok() {
+        return Ok(());
+    }
+    if start.starts_with("OPTIONS * ") {
+        seen.connections.fetch_sub(1, Ordering::SeqCst);
+        return writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    }
+    writer.write_all(
+        b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 10\r\nconnection: close\r\n\r\ntoo large\n",
+    )?;
+    match start.split(' ').nth(1).unwrap_or_default() {
+        "/close" => return Ok(()),
+        "/end" => writer.shutdown(Shutdown::Write)?,
+        _ => {}
+    }
+    io::copy(&mut reader, &mut io::sink()).map(drop)
 }
