@@ -120,7 +120,7 @@ fn explain_refuses_what_it_cannot_read() {
         (vec!["--peer", "{}", "--now", "1960-01-01T00:00:00Z"], "between 1970 and 2554"),
         (vec!["--endpoint", "token"], "an endpoint of kind `token` needs `data-plane`"),
         (vec!["--peer", "{}", "--token-file", "/nowhere"], "--token-file"),
-        (vec!["--cert", policy], "has no PEM certificate"),
+        (vec!["--cert", policy], "has no certificate; it needs a `BEGIN CERTIFICATE` section"),
         (vec!["--cert", "/nowhere"], "cannot read `/nowhere`"),
         (vec!["--peer", "{}", "--now", "yesterday"], "expected a time"),
     ] {

@@ -1,8 +1,8 @@
 //! From bytes to a [`Certificate`]. The bytes are the peer's: every failure is a reason to refuse it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
-use data_encoding::BASE64;
 use x509_parser::asn1_rs::{Any, Tag};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
@@ -12,6 +12,7 @@ use crate::der::{self, Element};
 use crate::escape::percent_decoded;
 use crate::identity::{Certificate, PeerIdentity, Validity, sha256};
 use crate::limits;
+use crate::pem::{self, Label};
 use crate::unix_time::UnixTime;
 
 impl Certificate {
@@ -64,14 +65,13 @@ fn decoded(text: &[u8]) -> Result<Vec<u8>, DenyReason> {
     if text.len() > limits::CERTIFICATE_BYTES * 2 {
         return Err(DenyReason::MalformedCertificate);
     }
-    let decoded;
-    let text = if text.contains(&b'%') {
-        decoded = percent_decoded(text).ok_or(DenyReason::MalformedCertificate)?;
-        &decoded
-    } else {
-        text
-    };
-    first_certificate(text).ok_or(DenyReason::MalformedCertificate)
+    let text = unescaped(text).ok_or(DenyReason::MalformedCertificate)?;
+    first_certificate(&text).ok_or(DenyReason::MalformedCertificate)
+}
+
+/// PEM text that may be URL-encoded; `None` where that is broken.
+pub(crate) fn unescaped(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if text.contains(&b'%') { percent_decoded(text).map(Cow::Owned) } else { Some(Cow::Borrowed(text)) }
 }
 
 /// What decides of a certificate.
@@ -265,16 +265,10 @@ fn address(bytes: &[u8]) -> Result<IpAddr, DenyReason> {
     <[u8; 16]>::try_from(bytes).map(IpAddr::from).map_err(|_| DenyReason::MalformedName)
 }
 
-const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
-const END: &[u8] = b"-----END CERTIFICATE-----";
-
-/// The DER of the first certificate in PEM text.
+/// The DER of the first section, which must be a certificate.
 fn first_certificate(text: &[u8]) -> Option<Vec<u8>> {
-    let find = |text: &[u8], mark: &[u8]| text.windows(mark.len()).position(|window| window == mark);
-    let body = &text[find(text, BEGIN)? + BEGIN.len()..];
-    let mut base64 = body[..find(body, END)?].to_vec();
-    base64.retain(|byte| !byte.is_ascii_whitespace());
-    BASE64.decode(&base64).ok()
+    let section = pem::sections(text).next()?.ok()?;
+    if section.label() == Label::Certificate { section.der().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ mod mode;
 mod names;
 pub mod path;
 pub mod pattern;
+pub mod pem;
 mod permission;
 mod policy;
 mod request;

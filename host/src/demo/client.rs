@@ -2,16 +2,18 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, ServerName};
 
+use crate::files;
 use crate::pki::DevelopmentPki;
 
 /// A client with a certificate, or without.
@@ -32,15 +34,17 @@ pub(super) enum Seen {
 impl Client {
     pub(super) fn new(pki: &DevelopmentPki, certificate: Option<&str>) -> Result<Self, Box<dyn Error>> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(pki.ca())?)?;
+        for root in chain(&pki.ca())? {
+            roots.add(root)?;
+        }
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots);
         let config = match certificate {
             None => builder.with_no_client_auth(),
             Some(name) => {
-                let chain = CertificateDer::pem_file_iter(pki.chain(name))?.collect::<Result<_, _>>()?;
-                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(pki.key(name))?)?
+                let key = files::private_key(&fs::read(pki.key(name))?)?.key;
+                builder.with_client_auth_cert(chain(&pki.chain(name))?, key)?
             }
         };
         Ok(Self { config: Arc::new(config) })
@@ -59,6 +63,10 @@ impl Client {
         };
         Ok((seen, address))
     }
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
+    Ok(files::certificates(&fs::read(path)?)?.into_iter().map(|found| found.item).collect())
 }
 
 fn exchange(stream: &mut StreamOwned<ClientConnection, TcpStream>) -> io::Result<u16> {

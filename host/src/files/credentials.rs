@@ -2,16 +2,19 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use peergate_policy::pem::PemError;
 use peergate_policy::{RequiredFiles, UnixTime};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use super::expiry::Expiry;
-use super::guard::{Audience, FileError, quoted, read};
+use super::guard::{Audience, FileError, quoted, quoted_line, read};
 use super::pem;
 use super::revocation_list::{self, RevocationList};
 use crate::certificate_version::{Holder, UnsupportedVersion};
@@ -49,9 +52,10 @@ impl Credentials {
         ));
         let mut revocation_lists = Vec::new();
         for path in files.crls.iter().map(Path::new) {
-            let pem = content(CRLS, path, Audience::Everybody)?;
+            let pem = content(CRLS, path)?;
             trust.update(&pem);
-            let lists = pem::revocation_lists(&pem).map_err(at(CRLS, path))?;
+            let found = pem::revocation_lists(&pem).map_err(|error| at(CRLS, path)(Fault::Pem(error)))?;
+            let lists: Vec<_> = found.into_iter().map(|found| found.item).collect();
             expiries.extend(Expiry::of_revocation_lists(CRLS, path, &lists));
             revocation_list::append(&mut revocation_lists, lists, clock::now()).map_err(at(CRLS, path))?;
         }
@@ -92,12 +96,8 @@ impl CredentialsError {
 pub enum Fault {
     /// The file itself.
     File(FileError),
-    /// Broken PEM armour.
-    NotPem,
-    /// PEM without a certificate.
-    NoCertificate,
-    /// PEM without a revocation list.
-    NoRevocationList,
+    /// PEM that cannot be read, or that has something else in it.
+    Pem(PemError),
     /// A revocation list that has ended. Whether its authority has revoked a certificate since, nobody knows.
     StaleRevocationList {
         /// When it should have been replaced.
@@ -107,20 +107,33 @@ pub enum Fault {
     RevocationList(&'static str),
     /// Two revocation lists about the same certificates.
     TwoRevocationLists,
-    /// PEM without a private key.
-    NoPrivateKey,
-    /// More than one private key: which one is meant is a guess.
-    SeveralPrivateKeys,
-    /// A key that needs a passphrase.
-    EncryptedKey,
     /// A key of a kind that TLS has no signature scheme for.
     UnusableKey,
     /// A path that depends on where the process was started.
     RelativePath,
-    /// The certificate at this position (from 1) does not parse.
-    BadCertificate(usize),
-    /// The certificate at this position (from 1) is of a version of X.509 that is not read.
-    CertificateVersion(usize, UnsupportedVersion),
+    /// The certificate on this line (from 1) does not parse.
+    BadCertificate {
+        /// Which certificate of the file, from 1.
+        position: usize,
+        /// Line of its section, from 1.
+        line: usize,
+    },
+    /// The certificate is of a version of X.509 that is not read.
+    CertificateVersion {
+        /// Which certificate of the file, from 1.
+        position: usize,
+        /// Line of its section, from 1.
+        line: usize,
+        /// Its version.
+        version: UnsupportedVersion,
+    },
+    /// A certificate beside the key that the file of the certificates does not have, so it would not be served.
+    StrayCertificate {
+        /// Line of its section, from 1.
+        line: usize,
+        /// The file of the certificates.
+        certificates: PathBuf,
+    },
     /// The key belongs to another certificate.
     KeyMismatch {
         /// The file of the certificate.
@@ -153,13 +166,7 @@ impl fmt::Display for About<'_> {
         let path = quoted(self.path);
         match self.fault {
             Fault::File(error) => error.fmt(formatter),
-            Fault::NotPem => write!(formatter, "{path} is not valid PEM; export it again"),
-            Fault::NoCertificate => {
-                write!(formatter, "{path} has no certificate; it needs a `BEGIN CERTIFICATE` section")
-            }
-            Fault::NoRevocationList => {
-                write!(formatter, "{path} has no revocation list; it needs a `BEGIN X509 CRL` section")
-            }
+            Fault::Pem(error) => formatter.write_str(&error.in_file(self.path)),
             Fault::StaleRevocationList { next_update } => write!(
                 formatter,
                 "the revocation list in {path} is stale: its nextUpdate was {next_update}; fetch the authority's current list"
@@ -171,29 +178,27 @@ impl fmt::Display for About<'_> {
                 formatter,
                 "{path} has a revocation list of an authority that has one already, and only one is asked; leave the newest"
             ),
-            Fault::NoPrivateKey => {
-                write!(formatter, "{path} has no private key; it needs a `BEGIN PRIVATE KEY` section")
-            }
-            Fault::SeveralPrivateKeys => {
-                write!(formatter, "{path} has more than one private key; leave the one that is meant")
-            }
-            Fault::EncryptedKey => write!(
-                formatter,
-                "{path} is an encrypted private key; decrypt it with `openssl pkey -in KEY -out PLAIN-KEY`"
-            ),
             Fault::UnusableKey => {
                 write!(formatter, "{path} is no key that TLS can use; use ECDSA P-256, P-384, Ed25519 or RSA")
             }
             Fault::RelativePath => write!(formatter, "{path} is a relative path; write an absolute one"),
-            Fault::BadCertificate(position) => {
+            Fault::BadCertificate { position, line } => {
                 write!(
                     formatter,
-                    "certificate {position} of {path} cannot be used: it is broken, or has a name that readers disagree about"
+                    "certificate {position} of {} cannot be used: it is broken, or has a name that readers disagree about",
+                    quoted_line(self.path, *line)
                 )
             }
-            Fault::CertificateVersion(position, version) => {
-                write!(formatter, "certificate {position} of {path} is {}", version.fault())
+            Fault::CertificateVersion { position, line, version } => {
+                let place = quoted_line(self.path, *line);
+                write!(formatter, "certificate {position} of {place} is {}", version.fault())
             }
+            Fault::StrayCertificate { line, certificates } => write!(
+                formatter,
+                "{} is a certificate that {} does not have, so it would not be served; put it there, or keep only the key: openssl pkey -in FILE -out GOOD",
+                quoted_line(self.path, *line),
+                quoted(certificates)
+            ),
             Fault::KeyMismatch { certificates } => write!(
                 formatter,
                 "{path} is not the key of the first certificate in {}; the leaf must come first",
@@ -209,37 +214,35 @@ fn authorities(
     trust: &mut Sha256,
 ) -> Result<RootCertStore, CredentialsError> {
     let mut store = RootCertStore::empty();
-    let found = certificates(AUTHORITIES, path)?;
+    let (lines, found) = certificates(AUTHORITIES, path)?;
     expiries.extend(Expiry::of_certificates(AUTHORITIES, path, &found));
-    for (index, certificate) in found.into_iter().enumerate() {
+    for (index, (certificate, line)) in found.into_iter().zip(lines).enumerate() {
         trust.update(&certificate);
         store.add(certificate.clone()).map_err(|_| {
-            at(AUTHORITIES, path)(bad_certificate(index + 1, &certificate, Holder::Authority))
+            at(AUTHORITIES, path)(bad_certificate(index + 1, line, &certificate, Holder::Authority))
         })?;
     }
     Ok(store)
 }
 
-/// Why the certificate at this position (from 1) is of no use.
-fn bad_certificate(position: usize, der: &[u8], holder: Holder) -> Fault {
+/// Why the certificate at this position (from 1), in a section on this line, is of no use.
+fn bad_certificate(position: usize, line: usize, der: &[u8], holder: Holder) -> Fault {
     match UnsupportedVersion::of(der, holder) {
-        Some(version) => Fault::CertificateVersion(position, version),
-        None => Fault::BadCertificate(position),
+        Some(version) => Fault::CertificateVersion { position, line, version },
+        None => Fault::BadCertificate { position, line },
     }
 }
 
 fn identity(certificates_path: &Path, key_path: &Path) -> Result<CertifiedKey, CredentialsError> {
-    let chain = certificates(CERTIFICATES, certificates_path)?;
-    let pem = content(PRIVATE_KEY, key_path, Audience::OwnerAndGroup)?;
-    let key = pem::private_key(&pem).map_err(at(PRIVATE_KEY, key_path))?;
-    let key = aws_lc_rs::sign::any_supported_type(&key)
-        .map_err(|_| at(PRIVATE_KEY, key_path)(Fault::UnusableKey))?;
+    let (lines, chain) = certificates(CERTIFICATES, certificates_path)?;
+    let key = key(key_path, &chain, certificates_path).map_err(at(PRIVATE_KEY, key_path))?;
     let identity = CertifiedKey::new(chain, key);
     match identity.keys_match() {
         Ok(()) => Ok(identity),
         Err(rustls::Error::InvalidCertificate(_)) => {
             let leaf = identity.cert.first().map_or(&[][..], |leaf| leaf);
-            Err(at(CERTIFICATES, certificates_path)(bad_certificate(1, leaf, Holder::Own)))
+            let line = lines.first().copied().unwrap_or(1);
+            Err(at(CERTIFICATES, certificates_path)(bad_certificate(1, line, leaf, Holder::Own)))
         }
         Err(_) => {
             let certificates = certificates_path.to_owned();
@@ -248,12 +251,28 @@ fn identity(certificates_path: &Path, key_path: &Path) -> Result<CertifiedKey, C
     }
 }
 
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    pem::certificates(&content(key, path, Audience::Everybody)?).map_err(at(key, path))
+/// The key of the node. Certificates beside it are harmless where they are those that are served.
+fn key(path: &Path, chain: &[CertificateDer<'_>], chain_path: &Path) -> Result<Arc<dyn SigningKey>, Fault> {
+    let pem = Zeroizing::new(read(path, Audience::OwnerAndGroup).map_err(Fault::File)?);
+    let file = pem::private_key(&pem).map_err(Fault::Pem)?;
+    if let Some(stray) = file.certificates.iter().find(|found| !chain.contains(&found.item)) {
+        return Err(Fault::StrayCertificate { line: stray.line, certificates: chain_path.to_owned() });
+    }
+    aws_lc_rs::sign::any_supported_type(&file.key).map_err(|_| Fault::UnusableKey)
 }
 
-fn content(key: &'static str, path: &Path, audience: Audience) -> Result<Vec<u8>, CredentialsError> {
-    read(path, audience).map_err(|error| at(key, path)(Fault::File(error)))
+/// Certificates, and the lines of their sections.
+fn certificates(
+    key: &'static str,
+    path: &Path,
+) -> Result<(Vec<usize>, Vec<CertificateDer<'static>>), CredentialsError> {
+    let pem = content(key, path)?;
+    let found = pem::certificates(&pem).map_err(|error| at(key, path)(Fault::Pem(error)))?;
+    Ok(found.into_iter().map(|found| (found.line, found.item)).unzip())
+}
+
+fn content(key: &'static str, path: &Path) -> Result<Vec<u8>, CredentialsError> {
+    read(path, Audience::Everybody).map_err(|error| at(key, path)(Fault::File(error)))
 }
 
 fn at(key: &'static str, path: &Path) -> impl FnOnce(Fault) -> CredentialsError {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::credentials::Fault;
 use super::guard::{Audience, read};
-use super::pem;
+use super::pem::{self, Found};
 
 /// The policy as the filter takes it: each `{"file": "..."}` of a data-plane client replaced by `{"sha256": "..."}`, the
 /// first certificate of the file in its place and further ones at the end of the list.
@@ -197,11 +197,11 @@ fn digests(path: &Path) -> Result<Vec<String>, Fault> {
         return Err(Fault::RelativePath);
     }
     let pem = read(path, Audience::Everybody).map_err(Fault::File)?;
-    let certificates = pem::certificates(&pem)?.into_iter().enumerate();
+    let certificates = pem::certificates(&pem).map_err(Fault::Pem)?.into_iter().enumerate();
     certificates
-        .map(|(index, der)| match Certificate::unnamed_from_der(&der) {
+        .map(|(index, Found { line, item })| match Certificate::unnamed_from_der(&item) {
             Ok(certificate) => Ok(certificate.digest.iter().map(|byte| format!("{byte:02x}")).collect()),
-            Err(_) => Err(Fault::BadCertificate(index + 1)),
+            Err(_) => Err(Fault::BadCertificate { position: index + 1, line }),
         })
         .collect()
 }
@@ -324,8 +324,9 @@ mod tests {
         for (file, message) in [
             ("one.pem", "`one.pem` is a relative path; write an absolute one"),
             ("DIR/none.pem", "check the path and who may read it"),
-            ("DIR/key.pem", "has no certificate; it needs a `BEGIN CERTIFICATE` section"),
-            ("DIR/bad.pem", "certificate 1 of"),
+            ("DIR/key.pem", "key.pem:1` is a private key where only certificates are expected"),
+            ("DIR/bad.pem", "bad.pem:1` cannot be used"),
+            ("DIR/text.pem", "text.pem` has no certificate; it needs a `BEGIN CERTIFICATE` section"),
         ] {
             let text = policy(&directory, &format!(r#"{{"file": "DIR/one.pem"}}, {{"file": "{file}"}}"#), "");
             let error = inline(&text).expect_err(file).in_file(Path::new("policy.json"));
@@ -334,4 +335,5 @@ mod tests {
             assert!(error.starts_with(&place) && error.contains(message), "{error}\n{place}");
         }
     }
+        fs::write(directory.path().join("text.pem"), "subject=CN = a\n").expect("written");
 }

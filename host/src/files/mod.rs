@@ -8,12 +8,15 @@ mod links;
 mod pem;
 mod revocation_list;
 mod trail;
+mod volume;
 
 pub use credentials::{Credentials, CredentialsError, Fault};
 pub use expiry::Expiry;
-pub use guard::{Audience, FileError, read};
+pub use guard::{Audience, FileError, Way, read};
 pub use inlined::{InlineError, Inlined, inline};
+pub(crate) use pem::{Found, certificates, private_key};
 pub use trail::{Trail, recorded};
+pub use volume::Volume;
 
 #[cfg(test)]
 mod tests;

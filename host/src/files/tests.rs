@@ -106,18 +106,22 @@ fn missing_empty_and_foreign_files_are_named() {
         "`files.ca-certificates`: `ca.pem` is not a regular file; name the file itself"
     );
     let cases = [
-        ("", "is empty; write its content first"),
-        ("hello", "has no certificate; it needs a `BEGIN CERTIFICATE` section"),
-        ("-----BEGIN CERTIFICATE-----\nMIIB", "is not valid PEM; export it again"),
+        ("", "` is empty; write its content first"),
+        ("\n \t\r\n", "` is empty; write its content first"),
+        ("hello", "` has no certificate; it needs a `BEGIN CERTIFICATE` section"),
+        (
+            "\n-----BEGIN CERTIFICATE-----\nMIIB",
+            ":2` begins a section that has no END; the file was cut, so copy it again",
+        ),
         (
             "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n",
-            "is not valid PEM; export it again",
+            ":2` has a character that base64 does not have; copy the file again",
         ),
     ];
     for (text, expected) in cases {
         let fixture = Fixture::new();
         let error = fixture.write("node.pem", text).error();
-        assert_eq!(error, format!("`files.certificates`: `node.pem` {expected}"));
+        assert_eq!(error, format!("`files.certificates`: `node.pem{expected}"));
     }
 }
 
@@ -126,9 +130,12 @@ fn an_authority_that_is_no_certificate_is_counted_out() {
     let fixture = Fixture::new();
     let broken = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
     let pem = fixture.read("ca.pem") + broken;
+    let line = pem.lines().count() - 2;
     assert_eq!(
         fixture.write("ca.pem", &pem).error(),
-        "`files.ca-certificates`: certificate 2 of `ca.pem` cannot be used: it is broken, or has a name that readers disagree about"
+        format!(
+            "`files.ca-certificates`: certificate 2 of `ca.pem:{line}` cannot be used: it is broken, or has a name that readers disagree about"
+        )
     );
 }
 
@@ -169,7 +176,7 @@ fn pkcs8_sec1_and_pkcs1_keys_load() {
 
 #[test]
 fn encrypted_keys_are_refused_by_that_name() {
-    let expected = "`files.private-key`: `node.key` is an encrypted private key; \
+    let expected = "`files.private-key`: `node.key:1` is an encrypted private key; \
                     decrypt it with `openssl pkey -in KEY -out PLAIN-KEY`";
     let fixture = Fixture::new();
     fs::rename(fixture.path("node.key"), fixture.path("plain.key")).expect("renamed");
@@ -185,13 +192,47 @@ fn encrypted_keys_are_refused_by_that_name() {
 fn exactly_one_key_is_wanted() {
     let fixture = Fixture::new();
     let key = fixture.read("node.key");
+    let line = key.lines().count() + 1;
     let several = fixture.write("node.key", &(key.clone() + &key)).error();
     assert_eq!(
         several,
-        "`files.private-key`: `node.key` has more than one private key; leave the one that is meant"
+        format!(
+            "`files.private-key`: `node.key:{line}` is a second private key; leave the one that is meant"
+        )
     );
     let none = fixture.write("node.key", &fixture.read("ca.pem")).error();
     assert!(none.starts_with("`files.private-key`: `node.key` has no private key"), "{none}");
+}
+
+/// HAProxy, nginx and cert-manager know one file with key and chain.
+#[test]
+fn a_key_file_may_also_have_the_certificates_that_are_served() {
+    let fixture = Fixture::new();
+    let combined = fixture.read("node.key") + &fixture.read("node.pem");
+    assert!(fixture.write("node.key", &combined).load().is_ok());
+    let line = combined.lines().count() + 1;
+    let error = fixture.write("node.key", &(combined + &fixture.read("ca.pem"))).error();
+    assert_eq!(
+        error,
+        format!(
+            "`files.private-key`: `node.key:{line}` is a certificate that `node.pem` does not have, so it would not be served; put it there, or keep only the key: openssl pkey -in FILE -out GOOD"
+        )
+    );
+}
+
+/// Files of certificates are read whoever can read them.
+#[test]
+fn a_key_beside_certificates_is_refused() {
+    for name in ["node.pem", "ca.pem"] {
+        let fixture = Fixture::new();
+        let certificates = fixture.read(name);
+        let line = certificates.lines().count() + 1;
+        let error = fixture.write(name, &(certificates + &fixture.read("node.key"))).error();
+        let expected = format!(
+            "`{name}:{line}` is a private key where only certificates are expected; such a file is not guarded as a key is; keep only its certificates: openssl crl2pkcs7 -nocrl -certfile FILE | openssl pkcs7 -print_certs -out GOOD"
+        );
+        assert!(error.ends_with(&expected), "{error}");
+    }
 }
 
 #[test]
@@ -215,6 +256,31 @@ fn keys_may_be_read_by_the_group_and_by_nobody_else() {
         fixture.error(),
         "`files.private-key`: `node.key` is a private key that everybody can read; chmod o-rwx it"
     );
+}
+
+/// docker-library/postgres#777, kubernetes/kubernetes#28317, rucio/helm-charts#159: nobody can chmod a file of a Secret.
+#[test]
+fn in_a_volume_of_kubernetes_the_remedy_is_the_volumes_mode() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("..2026_11_29")).expect("a directory");
+    for name in ["ca.pem", "node.pem", "node.key"] {
+        fs::rename(fixture.path(name), fixture.path("..2026_11_29").join(name)).expect("moved");
+        symlink(format!("..data/{name}"), fixture.path(name)).expect("a link");
+    }
+    symlink("..2026_11_29", fixture.path("..data")).expect("a link");
+    fixture.mode("", 0o1777).mode("..2026_11_29", 0o755);
+    let remedy = "it is in a Kubernetes volume, so set `defaultMode: 0440` in the volume and `fsGroup` in the pod's `securityContext`";
+    for mode in [0o644, 0o604, 0o777, 0o666] {
+        let error = fixture.mode("node.key", mode).error();
+        assert!(error.ends_with(remedy) && !error.contains("chmod"), "{mode:o}: {error}");
+    }
+    for mode in [0o640, 0o440, 0o400] {
+        assert!(fixture.mode("node.key", mode).load().is_ok(), "{mode:o}");
+    }
+    let error = fixture.mode("ca.pem", 0o666).error();
+    assert!(error.ends_with(remedy), "{error}");
+    let error = fixture.mode("ca.pem", 0o644).mode("", 0o777).error();
+    assert!(error.ends_with("is writable by others; mount the volume with `readOnly: true`"), "{error}");
 }
 
 #[test]
@@ -298,7 +364,7 @@ fn revocation_lists_are_read_or_refused() {
     let mut files = fixture.files();
     files.crls.push(fixture.path("ca.pem").to_str().expect("text").to_owned());
     let error = Credentials::load(&files).expect_err("no list in it").to_string();
-    assert!(error.contains("has no revocation list"), "{error}");
+    assert!(error.contains("ca.pem:1` is a certificate where only revocation lists are expected"), "{error}");
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use peergate_policy::pem::{PemErrorKind, Wanted};
 use peergate_policy::{Certificate, Digest};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use super::error::ImportErrorKind;
-use crate::files::{Audience, FileError, read};
+use crate::files::{self, Audience, FileError, Found, read};
 
 /// Where Vespa Cloud looks for certificates, and which it takes where no client is listed.
 const DIRECTORY: &str = "security";
@@ -57,9 +57,7 @@ impl Package {
             FileError::Empty(_) => ImportErrorKind::NoCertificates(file.to_owned()),
             error => ImportErrorKind::CertificateFile(error),
         })?;
-        let all = parse(&content)
-            .map_err(|position| ImportErrorKind::BadCertificate { file: file.to_owned(), position })?;
-        if all.is_empty() { Err(ImportErrorKind::NoCertificates(file.to_owned())) } else { Ok(all) }
+        parse(&content, file)
     }
 
     /// The first certificate that stands twice in these files and those of `security/*.pem`.
@@ -75,7 +73,7 @@ impl Package {
         for name in names {
             // What no client names may be anything.
             let content = read(&self.path(&name), Audience::Everybody).unwrap_or_default();
-            for pinned in parse(&content).unwrap_or_default() {
+            for pinned in parse(&content, &name).unwrap_or_default() {
                 if let Some(other) = seen.insert(pinned.certificate.digest, name.clone()) {
                     return Err(ImportErrorKind::DuplicateCertificate { file: name, other });
                 }
@@ -97,16 +95,20 @@ pub(super) fn normal(file: &str) -> String {
     parts.collect::<PathBuf>().to_string_lossy().into_owned()
 }
 
-/// Every certificate, or the number of the first that is broken. Other sections do not matter.
-fn parse(content: &[u8]) -> Result<Vec<Pinned>, usize> {
-    let sections = CertificateDer::pem_slice_iter(content).enumerate();
-    sections
-        .map(|(index, der)| {
-            let der = der.map_err(|_| index + 1)?;
-            let certificate = Certificate::from_der(&der).map_err(|_| index + 1)?;
-            let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-            let pem = pem::encode_config(&pem::Pem::new("CERTIFICATE", &*der), lines);
-            Ok(Pinned { pem, certificate })
-        })
-        .collect()
+/// Every certificate of a file.
+fn parse(content: &[u8], file: &str) -> Result<Vec<Pinned>, ImportErrorKind> {
+    let found = files::certificates(content).map_err(|error| match error.kind() {
+        PemErrorKind::Blank | PemErrorKind::Nothing(Wanted::Certificates) => {
+            ImportErrorKind::NoCertificates(file.to_owned())
+        }
+        _ => ImportErrorKind::Pem { file: file.to_owned(), error },
+    })?;
+    let bad = |position, line| ImportErrorKind::BadCertificate { file: file.to_owned(), position, line };
+    let pinned = |(index, Found { line, item: der }): (usize, Found<CertificateDer<'static>>)| {
+        let certificate = Certificate::from_der(&der).map_err(|_| bad(index + 1, line))?;
+        let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+        let pem = pem::encode_config(&pem::Pem::new("CERTIFICATE", &*der), lines);
+        Ok(Pinned { pem, certificate })
+    };
+    found.into_iter().enumerate().map(pinned).collect()
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use peergate_policy::PolicyError;
+use peergate_policy::pem::PemError;
 
 use super::services::Place;
 use crate::clean::Clean;
@@ -74,12 +75,21 @@ pub enum ImportErrorKind {
     CertificateFile(FileError),
     /// A file without certificates.
     NoCertificates(String),
+    /// A file that is no PEM, or has something else in it.
+    Pem {
+        /// The file as written.
+        file: String,
+        /// What is wrong.
+        error: PemError,
+    },
     /// A certificate that does not parse.
     BadCertificate {
         /// The file as written.
         file: String,
         /// Which one, from 1.
         position: usize,
+        /// Line of its section, from 1.
+        line: usize,
     },
     /// One certificate in two places.
     DuplicateCertificate {
@@ -241,9 +251,14 @@ impl ImportErrorKind {
             Self::NoCertificates(file) => {
                 write!(formatter, "file `{}` does not contain any certificates", Clean(file))
             }
-            Self::BadCertificate { file, position } => {
-                write!(formatter, "file `{}` contains an invalid certificate, number {position}", Clean(file))
+            Self::Pem { file, error } => {
+                write!(formatter, "certificate file {}", error.in_file(Path::new(file)))
             }
+            Self::BadCertificate { file, position, line } => write!(
+                formatter,
+                "file `{}` contains an invalid certificate, number {position}, on line {line}",
+                Clean(file)
+            ),
             Self::DuplicateCertificate { file, other } if file == other => {
                 write!(formatter, "file `{}` contains a certificate twice", Clean(file))
             }

@@ -6,12 +6,12 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use peergate_policy::pem::PemError;
 use peergate_policy::{Certificate, DenyReason, PeerIdentity};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 
-use crate::pki;
+use crate::{files, pki};
 
 /// Who asks to be admitted.
 #[derive(Clone, Debug)]
@@ -25,16 +25,16 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// Reads the first certificate of a PEM file.
+    /// Reads the first certificate of a PEM file; the others are its chain.
     ///
     /// # Errors
-    /// The file is unreadable or has no certificate.
+    /// The file is unreadable, has no certificate, or has something else.
     pub fn from_pem_file(path: &Path) -> Result<Self, SubjectError> {
         let text =
             fs::read(path).map_err(|error| SubjectError::Unreadable { path: path.to_owned(), error })?;
-        CertificateDer::from_pem_slice(&text)
-            .map(Self::Certificate)
-            .map_err(|_| SubjectError::NoCertificate(path.to_owned()))
+        let refused = |error| SubjectError::Pem { path: path.to_owned(), error };
+        let leaf = files::certificates(&text).map_err(refused)?.into_iter().next();
+        Ok(leaf.map_or(Self::Nobody, |found| Self::Certificate(found.item)))
     }
 
     /// The certificate that shows this peer to filter.wasm: its own, or a throwaway with its names. `None` where no
@@ -84,8 +84,13 @@ pub enum SubjectError {
         /// The system's reason.
         error: io::Error,
     },
-    /// Not a PEM certificate.
-    NoCertificate(PathBuf),
+    /// No PEM, or not of certificates.
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: PemError,
+    },
 }
 
 impl fmt::Display for SubjectError {
@@ -94,13 +99,7 @@ impl fmt::Display for SubjectError {
             Self::Unreadable { path, error } => {
                 write!(formatter, "cannot read `{}`: {error}", path.display())
             }
-            Self::NoCertificate(path) => {
-                write!(
-                    formatter,
-                    "`{}` has no PEM certificate; it needs a `BEGIN CERTIFICATE` section",
-                    path.display()
-                )
-            }
+            Self::Pem { path, error } => formatter.write_str(&error.in_file(path)),
         }
     }
 }

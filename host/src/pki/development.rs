@@ -7,9 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustls_pki_types::{CertificateDer, pem::PemObject};
 use time::{Duration, OffsetDateTime};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+
+use crate::files;
 
 use super::{Authority, Credential, Leaf, PkiError, authority::write_file};
 
@@ -121,8 +122,8 @@ fn leaf(name: &str) -> Leaf {
 }
 
 fn not_after(path: &Path) -> Option<OffsetDateTime> {
-    let der = CertificateDer::from_pem_slice(&fs::read(path).ok()?).ok()?;
-    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+    let found = files::certificates(&fs::read(path).ok()?).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&found.first()?.item).ok()?;
     OffsetDateTime::from_unix_timestamp(certificate.validity().not_after.timestamp()).ok()
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::rules;
+use crate::certificate;
 use crate::data_plane::{CertificateTrust, Client, DataPlane, TokenUse};
 use crate::error::{Fault, PolicyErrorKind};
 use crate::escape::from_hex;
@@ -10,6 +11,7 @@ use crate::holders::{Holder, Holders};
 use crate::identity::{Certificate, Digest};
 use crate::index::Texts;
 use crate::json::Node;
+use crate::pem::{self, Wanted};
 use crate::permission::{Permission, PermissionRule, PermissionRules, Permissions};
 use crate::schema::{self, CERTIFICATE, CLIENT, DATA_PLANE, Members, PERMISSION_RULE, TOKEN, VERSION};
 use crate::token::{CheckHash, FINGERPRINT_CONTEXT};
@@ -181,11 +183,7 @@ fn expiration(node: Node<'_>) -> Result<Option<UnixTime>, Fault> {
 /// PEM text, or `{"sha256": hex of the DER}`; a host replaces `{"file": ...}` before the engine sees it.
 fn digest(node: Node<'_>) -> Result<Digest, Fault> {
     if !node.is_object() {
-        let pem = node.string()?;
-        // One and no more: the others would silently not count, and a private key has no business here.
-        let alone = pem.matches("-----BEGIN").count() == 1;
-        let certificate = Certificate::unnamed_from_pem(pem.as_bytes()).ok().filter(|_| alone);
-        return certificate.map(|it| it.digest).ok_or_else(|| node.fault(PolicyErrorKind::NotACertificate));
+        return digest_of_pem(&node.string()?).map_err(|kind| node.fault(kind));
     }
     let members = CERTIFICATE.members(node, false)?;
     if let Some(file) = members.find("file") {
@@ -193,6 +191,17 @@ fn digest(node: Node<'_>) -> Result<Digest, Fault> {
     }
     let sha256 = members.require("sha256")?;
     from_hex(sha256.string()?.as_bytes()).ok_or_else(|| sha256.fault(PolicyErrorKind::NotHex { bytes: 32 }))
+fn digest_of_pem(text: &str) -> Result<Digest, PolicyErrorKind> {
+    // White space around it is that of the JSON's author.
+    let text = certificate::unescaped(text.trim().as_bytes()).ok_or(PolicyErrorKind::NotACertificate)?;
+    let found = pem::read(&text, Wanted::Certificates).map_err(PolicyErrorKind::Pem)?;
+    // Which of several would be the client's is a guess.
+    let [section] = &found[..] else { return Err(PolicyErrorKind::SeveralCertificates) };
+    let der = section.der().map_err(PolicyErrorKind::Pem)?;
+    let certificate = Certificate::unnamed_from_der(&der).map_err(|_| PolicyErrorKind::NotACertificate)?;
+    Ok(certificate.digest)
+}
+
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::pem::PemError;
+
 /// What is wrong with a policy document.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -94,6 +96,10 @@ pub enum PolicyErrorKind {
     },
     /// A certificate that the engine cannot read.
     NotACertificate,
+    /// PEM text that cannot be read.
+    Pem(PemError),
+    /// PEM text with more than one certificate.
+    SeveralCertificates,
     /// A certificate named by file where no file can be read.
     NotInlined,
     /// A data-plane client with neither certificates nor tokens, or with both.
@@ -181,6 +187,8 @@ impl fmt::Display for PolicyErrorKind {
             | Self::NotHex { .. }
             | Self::NotATime { .. }
             | Self::NotACertificate
+            | Self::Pem(_)
+            | Self::SeveralCertificates
             | Self::NotInlined
             | Self::ClientCredentials
             | Self::ReservedId
@@ -214,6 +222,10 @@ impl PolicyErrorKind {
                 "{} is no time; write `2026-12-20T00:00:00Z`, or `<none>` for no expiration", Quoted(value)
             ),
             Self::NotACertificate => formatter.write_str("not a PEM certificate"),
+            Self::Pem(error) => write!(formatter, "not a PEM certificate: {error}"),
+            Self::SeveralCertificates => {
+                formatter.write_str("more than one certificate; give each an entry of its own")
+            }
             Self::NotInlined => formatter.write_str(
                 "the filter reads no files; `peergate render` or the host puts the certificate's `sha256` here",
             ),

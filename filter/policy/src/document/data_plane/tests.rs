@@ -175,9 +175,17 @@ fn certificates_are_pem_or_a_digest() {
     // Which certificate of several would be the client's is a guess, and a chain is none of ours.
     let several = format!("{first}{second}");
     let with_key = format!("{first}-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
-    for text in ["", "feed.pem", &broken, &several, &with_key] {
-        assert_refused(with(json!(text)), at, |it| *it == Kind::NotACertificate);
+    assert_refused(with(json!(broken)), at, |it| *it == Kind::NotACertificate);
+    assert_refused(with(json!(several)), at, |it| *it == Kind::SeveralCertificates);
+    for text in ["", "feed.pem", &with_key] {
+        assert_refused(with(json!(text)), at, |it| matches!(it, Kind::Pem(_)));
     }
+    let below = format!("Bag Attributes\n{first}");
+    assert!(with(json!(format!("  {}\n", below.replace('\n', "\r\n")))).is_ok());
+    assert!(with(json!(first.replace('\n', " "))).is_ok(), "line ends that became spaces");
+    let error = with(json!(with_key)).expect_err("a key").to_string();
+    assert!(error.contains("is a private key where only certificates are expected"), "{error}");
+    assert!(!error.contains("AAAA"), "{error}");
     assert_refused(with(json!({"file": "/etc/feed.pem"})), &format!("{at}.file"), |it| {
         *it == Kind::NotInlined
     });
