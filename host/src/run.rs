@@ -1,5 +1,6 @@
 //! `peergate run`: from settings to a host that serves, reloads and drains.
 
+mod check;
 mod effective;
 mod error;
 mod generation;
@@ -24,9 +25,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tracing::{error, info, warn};
 
+pub use check::{Checked, check, check_configuration};
 pub use error::RunError;
 use generation::Loader;
-pub use generation::{check, check_configuration};
 use keeper::{Cause, Keeper};
 pub use modes::ModeError;
 use signals::{Asked, Signals};

@@ -115,7 +115,7 @@ impl Configuration {
 
     /// A data-plane policy judged as `peer` would admit everyone, and a policy without data plane knows no clients.
     fn new(endpoint: Endpoint, node: Node<'_>, text: &str) -> Result<Self, Fault> {
-        let policy = document::policy(node)?;
+        let policy = document::policy(node, text)?;
         let missing = match endpoint {
             Endpoint::Peer if policy.data_plane().is_some() && policy.admits_any_authenticated() => {
                 Some("authorized-peers")
@@ -220,7 +220,7 @@ fn configuration(node: Node<'_>, text: &str) -> Result<Configuration, Fault> {
     if !wrapped {
         return Configuration::new(Endpoint::Peer, node, text);
     }
-    let members = CONFIGURATION.members(node, false)?;
+    let members = CONFIGURATION.members(node)?;
     let endpoint = match members.find("endpoint") {
         Some(kind) => schema::choice(kind, Endpoint::WORDS, Endpoint::VALUES)?,
         None => Endpoint::Peer,

@@ -18,9 +18,10 @@ use crate::mode::Mode;
 use crate::policy::{AuthorizedPeers, Policy};
 use crate::rule::{Credential, Field, Rule};
 use crate::rules::Rules;
-use crate::schema::{self, CREDENTIAL, HTTP_CAPABILITY, Members, PEER, ROOT, UPSTREAM_HEADERS};
+use crate::schema::{self, CREDENTIAL, HTTP_CAPABILITY, Members, PEER, ROOT, UPSTREAM_HEADERS, Vespa};
 use crate::tls;
 use crate::upstream_headers::UpstreamHeaders;
+use crate::warning::Warnings;
 
 const EMPTY_PEERS: &str = "leave `authorized-peers` out to admit every certificate of the CA, or list peers";
 const EMPTY_CREDENTIALS: &str =
@@ -32,7 +33,7 @@ const EMPTY_TLS_LIST: &str = "leave the key out for the defaults";
 pub(crate) fn parse(text: &str) -> Result<Policy, PolicyError> {
     check_size(text)
         .and_then(|()| Node::document(text))
-        .and_then(policy)
+        .and_then(|node| policy(node, text))
         .map_err(|fault| PolicyError::new(text, fault))
 }
 
@@ -43,10 +44,13 @@ pub(crate) fn check_size(text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-pub(crate) fn policy(node: Node<'_>) -> Result<Policy, Fault> {
-    let compatibility = compatibility(node)?;
-    let root = ROOT.members(node, compatibility.ignores_unknown_keys())?;
-    let mut reader = Reader { compatibility, warnings: root.warnings().collect() };
+/// `node` is of the document `text`, which may have more around it.
+pub(crate) fn policy(node: Node<'_>, text: &str) -> Result<Policy, Fault> {
+    let vespa = vespa(node)?;
+    let compatibility = vespa.compatibility;
+    let mut warnings = Warnings::default();
+    let root = ROOT.members_as_vespa(node, vespa, &mut warnings)?;
+    let mut reader = Reader { vespa, compatibility, warnings };
     let authorization_mode = mode(&root, "authorization-mode", Mode::Enforce)?;
     if authorization_mode != Mode::Enforce {
         let word = authorization_mode.as_str();
@@ -56,15 +60,13 @@ pub(crate) fn policy(node: Node<'_>) -> Result<Policy, Fault> {
     }
     Ok(Policy {
         files: match root.find("files") {
-            Some(files) => Files::parse(files, compatibility.ignores_unknown_keys())?,
+            Some(files) => Files::parse(files, vespa, &mut reader.warnings)?,
             None => Files::default(),
         },
         peers: reader.peers(&root)?,
         accepted_ciphers: reader.ciphers(&root)?,
         accepted_protocols: reader.protocols(&root)?,
-        disable_hostname_validation: root
-            .flag("disable-hostname-validation")?
-            .unwrap_or(compatibility.disables_hostname_validation()),
+        disable_hostname_validation: vespa.disables_hostname_validation,
         compatibility,
         authorization_mode,
         capability_mode: mode(&root, "capability-mode", compatibility.default_capability_mode())?,
@@ -75,16 +77,19 @@ pub(crate) fn policy(node: Node<'_>) -> Result<Policy, Fault> {
             .find("data-plane")
             .map(|node| data_plane::parse(node, &mut reader.warnings))
             .transpose()?,
-        warnings: reader.warnings,
+        warnings: reader.warnings.located(text),
     })
 }
 
 /// Read first, because it decides how the rest is read.
-fn compatibility(node: Node<'_>) -> Result<Compatibility, Fault> {
-    let members = ROOT.members(node, true)?;
-    members.find("compatibility").map_or(Ok(Compatibility::Strict), |value| {
+fn vespa(node: Node<'_>) -> Result<Vespa, Fault> {
+    let members = ROOT.members_known(node)?;
+    let compatibility = members.find("compatibility").map_or(Ok(Compatibility::Strict), |value| {
         schema::choice(value, Compatibility::WORDS, Compatibility::VALUES)
-    })
+    })?;
+    let disables = members.flag("disable-hostname-validation")?;
+    let disables_hostname_validation = disables.unwrap_or(compatibility.disables_hostname_validation());
+    Ok(Vespa { compatibility, disables_hostname_validation })
 }
 
 fn mode(root: &Members<'_>, key: &'static str, default: Mode) -> Result<Mode, Fault> {
@@ -93,7 +98,7 @@ fn mode(root: &Members<'_>, key: &'static str, default: Mode) -> Result<Mode, Fa
 
 fn upstream_headers(root: &Members<'_>) -> Result<UpstreamHeaders, Fault> {
     let Some(node) = root.find("upstream-headers") else { return Ok(UpstreamHeaders::default()) };
-    let members = UPSTREAM_HEADERS.members(node, false)?;
+    let members = UPSTREAM_HEADERS.members(node)?;
     let asked = |key| members.flag(key).map(Option::unwrap_or_default);
     Ok(UpstreamHeaders {
         policy: asked("policy")?,
@@ -111,7 +116,7 @@ fn http_capabilities(root: &Members<'_>) -> Result<HttpCapabilities, Fault> {
     let Some(node) = root.find("http-capabilities") else { return Ok(HttpCapabilities::default()) };
     let entries = node.filled_array("leave `http-capabilities` out where there are none")?;
     let entry = |node: Node<'_>| {
-        let members = HTTP_CAPABILITY.members(node, false)?;
+        let members = HTTP_CAPABILITY.members(node)?;
         Ok(HttpCapability {
             methods: rules::methods(&members)?,
             paths: rules::paths(&members)?,
@@ -132,15 +137,16 @@ fn required_capabilities(node: Node<'_>) -> Result<CapabilitySet, Fault> {
 }
 
 struct Reader {
+    vespa: Vespa,
     compatibility: Compatibility,
-    warnings: Vec<String>,
+    warnings: Warnings,
 }
 
 impl Reader {
     fn peers(&mut self, root: &Members<'_>) -> Result<AuthorizedPeers, Fault> {
         let Some(node) = root.find("authorized-peers") else { return Ok(AuthorizedPeers::AnyAuthenticated) };
         if node.is_null() && self.compatibility.null_peers_means_absent() {
-            self.warnings.push("`authorized-peers` is null: every certificate of the CA is admitted".into());
+            self.warnings.push("`authorized-peers` is null: every certificate of the CA is admitted");
             return Ok(AuthorizedPeers::AnyAuthenticated);
         }
         let entries = node.filled_array(EMPTY_PEERS)?;
@@ -156,8 +162,7 @@ impl Reader {
     }
 
     fn rule(&mut self, index: usize, node: Node<'_>, names: &mut Texts) -> Result<Rule, Fault> {
-        let members = PEER.members(node, self.compatibility.ignores_unknown_keys())?;
-        self.warnings.extend(members.warnings());
+        let members = PEER.members_as_vespa(node, self.vespa, &mut self.warnings)?;
         if let Some(description) = members.find("description").filter(|_| !self.compatibility.ignores_texts())
         {
             description.string()?;
@@ -206,8 +211,7 @@ impl Reader {
     }
 
     fn credential(&mut self, node: Node<'_>) -> Result<Credential, Fault> {
-        let members = CREDENTIAL.members(node, self.compatibility.ignores_unknown_keys())?;
-        self.warnings.extend(members.warnings());
+        let members = CREDENTIAL.members_as_vespa(node, self.vespa, &mut self.warnings)?;
         let field = schema::choice(members.require("field")?, Field::WORDS, Field::VALUES)?;
         let pattern = match members.find("must-match") {
             None if self.compatibility.missing_pattern_is_empty() && field != Field::Address => {
@@ -285,8 +289,9 @@ impl Reader {
         if known.is_empty() {
             return Err(node.fault(PolicyErrorKind::NoneSupported { supported }));
         }
-        self.warnings
-            .extend(unknown.iter().map(|name| format!("`{}` is not supported", name.escape_debug())));
+        for name in unknown {
+            self.warnings.push(format!("`{}` is not supported", name.escape_debug()));
+        }
         Ok(known)
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::error::{Fault, PolicyError, PolicyErrorKind};
 use crate::json::Node;
-use crate::schema::{FILES, Members};
+use crate::schema::{FILES, Members, Vespa};
+use crate::warning::Warnings;
 
 /// Paths as written; which of them must be there depends on who asks.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -35,8 +36,8 @@ pub struct RequiredFiles {
 }
 
 impl Files {
-    pub(crate) fn parse(node: Node<'_>, ignore_unknown: bool) -> Result<Self, Fault> {
-        let members = FILES.members(node, ignore_unknown)?;
+    pub(crate) fn parse(node: Node<'_>, vespa: Vespa, warnings: &mut Warnings) -> Result<Self, Fault> {
+        let members = FILES.members_as_vespa(node, vespa, warnings)?;
         let crls = match members.find("crls") {
             Some(list) => list.filled_array("leave `crls` out where there are none")?,
             None => Vec::new(),

@@ -65,6 +65,7 @@ pub mod token;
 mod trie;
 mod unix_time;
 mod upstream_headers;
+mod warning;
 mod work;
 
 pub use address::{AddressBlock, AddressBlockError};
@@ -86,3 +87,4 @@ pub use rule::{Credential, Field, Rule};
 pub use seal::SealError;
 pub use unix_time::{UnixTime, UnixTimeError};
 pub use upstream_headers::UpstreamHeaders;
+pub use warning::PolicyWarning;

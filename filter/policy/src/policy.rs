@@ -17,6 +17,7 @@ use crate::rules::{RuleIndex, Rules};
 use crate::spiffe;
 use crate::unix_time::UnixTime;
 use crate::upstream_headers::UpstreamHeaders;
+use crate::warning::PolicyWarning;
 use crate::work::TooCostly;
 
 /// A policy document, read and compiled.
@@ -34,7 +35,7 @@ pub struct Policy {
     pub(crate) upstream_headers: UpstreamHeaders,
     pub(crate) http_capabilities: HttpCapabilities,
     pub(crate) data_plane: Option<DataPlane>,
-    pub(crate) warnings: Vec<String>,
+    pub(crate) warnings: Vec<PolicyWarning>,
 }
 
 /// Whom the policy admits.
@@ -200,8 +201,8 @@ impl Policy {
         &self.upstream_headers
     }
 
-    /// What is legal and probably not meant: one sentence each.
-    pub fn warnings(&self) -> &[String] {
+    /// What is legal and probably not meant: one sentence each. Places are those in the text that was parsed.
+    pub fn warnings(&self) -> &[PolicyWarning] {
         &self.warnings
     }
 }

@@ -1,7 +1,9 @@
 //! The keys of the policy document, object by object, and the hints for keys that stand in none of them.
 
+use crate::compatibility::Compatibility;
 use crate::error::{Fault, Hint, PolicyErrorKind};
 use crate::json::{Member, Node};
+use crate::warning::Warnings;
 
 /// One kind of object: what it is called in hints, and the keys it may have.
 pub(crate) struct Schema {
@@ -91,25 +93,107 @@ impl Schema {
         self.keys.contains(&key)
     }
 
-    /// The members of an object whose keys are all known. With `ignore_unknown` (Vespa's way) the others are left out.
-    pub(crate) fn members<'a>(&self, node: Node<'a>, ignore_unknown: bool) -> Result<Members<'a>, Fault> {
-        let (known, unknown): (Vec<Member>, Vec<Member>) =
-            node.object()?.into_iter().partition(|member| self.has(&member.key));
+    /// The members of an object whose keys must all be known.
+    pub(crate) fn members<'a>(&self, node: Node<'a>) -> Result<Members<'a>, Fault> {
+        let (members, unknown) = self.parted(node)?;
         match unknown.first() {
-            Some(member) if !ignore_unknown => Err(self.unknown(member)),
-            _ => Ok(Members { node, known, ignored: unknown }),
+            Some(member) => Err(self.unknown(member)),
+            None => Ok(members),
         }
     }
 
+    /// The members whose keys are known; what the others are, somebody else asks.
+    pub(crate) fn members_known<'a>(&self, node: Node<'a>) -> Result<Members<'a>, Fault> {
+        self.parted(node).map(|(members, _)| members)
+    }
+
+    /// The members of one of Vespa's own objects. Vespa ignores every key that it does not know there. So do its
+    /// compatibilities, and `strict` where that [cannot be dangerous](Vespa::may_ignore); each key that is left out is a
+    /// warning.
+    pub(crate) fn members_as_vespa<'a>(
+        &self,
+        node: Node<'a>,
+        vespa: Vespa,
+        warnings: &mut Warnings,
+    ) -> Result<Members<'a>, Fault> {
+        let (members, unknown) = self.parted(node)?;
+        for member in &unknown {
+            let ignored = vespa.compatibility.ignores_unknown_keys() || vespa.may_ignore(member);
+            if !ignored {
+                return Err(self.unknown(member));
+            }
+            warnings.push_at(member.key_offset, self.ignored(member));
+        }
+        Ok(members)
+    }
+
+    fn parted<'a>(&self, node: Node<'a>) -> Result<(Members<'a>, Vec<Member<'a>>), Fault> {
+        let (known, unknown) = node.object()?.into_iter().partition(|member| self.has(&member.key));
+        Ok((Members { node, known }, unknown))
+    }
+
     fn unknown(&self, member: &Member<'_>) -> Fault {
-        let key = member.key.to_string();
-        let elsewhere = ALL.iter().find(|schema| schema.has(&key));
-        let hint = match (nearest(&key, self.keys), elsewhere) {
+        let kind = PolicyErrorKind::UnknownKey { key: member.key.to_string(), hint: self.hint(&member.key) };
+        Fault { offset: member.key_offset, kind }
+    }
+
+    /// What is said about a key that has no effect.
+    fn ignored(&self, member: &Member<'_>) -> String {
+        let key = member.key.escape_debug();
+        match self.hint(&member.key) {
+            Hint::Misplaced(place) => {
+                format!("key `{key}` has no effect in {}, as in Vespa; it belongs into {place}", self.place)
+            }
+            Hint::Misspelt(near) => {
+                format!("key `{key}` is unknown and has no effect; did you mean `{near}`?")
+            }
+            Hint::Known(_) => format!("key `{key}` is unknown and has no effect"),
+        }
+    }
+
+    fn hint(&self, key: &str) -> Hint {
+        let elsewhere = ALL.iter().find(|schema| schema.has(key));
+        match (nearest(key, self.keys), elsewhere) {
             (_, Some(schema)) => Hint::Misplaced(schema.place),
             (Some(near), None) => Hint::Misspelt(near),
             (None, None) => Hint::Known(self.keys),
-        };
-        Fault { offset: member.key_offset, kind: PolicyErrorKind::UnknownKey { key, hint } }
+        }
+    }
+}
+
+/// How a document is read that Vespa reads too.
+#[derive(Clone, Copy)]
+pub(crate) struct Vespa {
+    pub(crate) compatibility: Compatibility,
+    /// The setting in effect, from its place at the top level or by default.
+    pub(crate) disables_hostname_validation: bool,
+}
+
+impl Vespa {
+    /// Whether a key of Vespa's format that stands in another object than its own may be left out, as Vespa does. The only
+    /// complete example in Vespa's reference has `disable-hostname-validation` inside `files` (vespa-engine/documentation,
+    /// `en/reference/security/mtls.md`), and documented files are policies as they stand.
+    ///
+    /// The question is whether its author, who believes that it is obeyed, is wrong about who is admitted:
+    ///
+    /// - `name` and `description` are for readers. `certificates` and `private-key` say who we are, not whom we admit.
+    /// - `accepted-ciphers` and `accepted-protocols` say how a connection is protected. A peer that has only a protocol which
+    ///   their author did not want connects, but it is the same peer, and the same rules admit it. Every suite and protocol
+    ///   that is supported at all is a safe one.
+    /// - `disable-hostname-validation` decides which servers an outbound connection accepts. It is harmless where it asks for
+    ///   what is in effect anyway.
+    /// - All others choose who is admitted (`authorized-peers`, `required-credentials`, `field`, `must-match`,
+    ///   `ca-certificates`, `files`) or what they may do (`capabilities`, without which a peer may do everything). Keys that
+    ///   Vespa does not have are no documented file's.
+    fn may_ignore(self, member: &Member<'_>) -> bool {
+        match &*member.key {
+            "name" | "description" | "certificates" | "private-key" => true,
+            "accepted-ciphers" | "accepted-protocols" => true,
+            "disable-hostname-validation" => {
+                member.value.boolean().is_ok_and(|asked| asked == self.disables_hostname_validation)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -117,19 +201,11 @@ impl Schema {
 pub(crate) struct Members<'a> {
     node: Node<'a>,
     known: Vec<Member<'a>>,
-    ignored: Vec<Member<'a>>,
 }
 
 impl<'a> Members<'a> {
     pub(crate) fn find(&self, key: &'static str) -> Option<Node<'a>> {
         self.known.iter().find(|member| member.key == key).map(|member| member.value)
-    }
-
-    /// One sentence for each key that was left out.
-    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
-        self.ignored
-            .iter()
-            .map(|member| format!("key `{}` is unknown and has no effect", member.key.escape_debug()))
     }
 
     pub(crate) fn require(&self, key: &'static str) -> Result<Node<'a>, Fault> {
@@ -218,12 +294,11 @@ mod tests {
     fn a_key_of_another_object_is_called_misplaced() {
         let text = r#"{"disable-hostname-validation": true}"#;
         let node = Node::document(text).unwrap();
-        let fault = FILES.members(node, false).err().unwrap();
+        let fault = FILES.members(node).err().unwrap();
         let expected = Hint::Misplaced("the top level");
         assert_eq!(
             fault.kind,
             PolicyErrorKind::UnknownKey { key: "disable-hostname-validation".into(), hint: expected }
         );
-        assert!(FILES.members(node, true).is_ok());
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use peergate_host::lint::{Finding, Findings, LintError, lint};
-use peergate_host::run::{RunError, check, check_configuration};
+use peergate_host::run::{Checked, RunError, check, check_configuration};
 use peergate_policy::{Endpoint, Policy};
 use serde_json::json;
 
@@ -75,14 +75,13 @@ impl Check {
 
     fn checked(&self) -> Result<(), RunError> {
         if let Some(path) = &self.policy {
-            let policy = check(path, self.endpoint, self.target == Target::Host)?;
-            for warning in policy.warnings() {
-                eprintln!("peergate: warning: {warning}");
-            }
+            let Checked { policy, warnings } = check(path, self.endpoint, self.target == Target::Host)?;
+            super::warn(&warnings);
             super::print(format!("{}: good, {}\n", path.display(), admitted(&policy)));
         }
         if let Some(path) = &self.config {
-            let document = check_configuration(path)?;
+            let (document, warnings) = check_configuration(path)?;
+            super::warn(&warnings);
             let listeners = count(document.inbound.len(), "listener");
             super::print(format!("{}: good, {listeners}\n", path.display()));
         }

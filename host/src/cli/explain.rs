@@ -99,7 +99,9 @@ impl Explain {
     fn judge(&self) -> Result<Judgement, Box<dyn Error>> {
         let unreadable = |error| format!("cannot read `{}`: {error}", self.policy.display());
         let policy = fs::read_to_string(&self.policy).map_err(unreadable)?;
-        Configuration::of(self.endpoint, &policy).map_err(|error| error.in_file(&self.policy))?;
+        let configuration =
+            Configuration::of(self.endpoint, &policy).map_err(|error| error.in_file(&self.policy))?;
+        super::warn(configuration.policy().warnings().iter().map(|it| it.in_file(&self.policy)));
         let mut headers: HeaderPairs =
             self.headers.iter().map(|text| header(text)).collect::<Result<_, _>>()?;
         if let Some(file) = &self.token_file {

@@ -82,6 +82,13 @@ impl Cli {
     }
 }
 
+/// Writes what is legal and probably not meant to stderr, a line each.
+fn warn(warnings: impl IntoIterator<Item = impl std::fmt::Display>) {
+    for warning in warnings {
+        eprintln!("peergate: warning: {warning}");
+    }
+}
+
 /// Writes to stdout. A reader that has gone (`| head`) is no failure of ours.
 fn print(text: String) {
     let _ = io::stdout().write_all(text.as_bytes());

@@ -249,9 +249,7 @@ fn with_default_policy(mut document: Document) -> Document {
 
 fn warn(document: &Document) -> Result<(), RenderError> {
     for endpoint in document.inbound.iter().flat_map(|inbound| &inbound.endpoints) {
-        for warning in plugin(endpoint)?.policy().warnings() {
-            eprintln!("peergate: warning: {warning}");
-        }
+        super::warn(plugin(endpoint)?.warnings());
     }
     Ok(())
 }

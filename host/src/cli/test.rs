@@ -47,6 +47,7 @@ impl Test {
         let files = self.files()?.into_iter().map(|path| CaseFile::read(&path).map(|file| (path, file)));
         let mut count = Count::default();
         for (path, file) in files.collect::<Result<Vec<_>, _>>()? {
+            super::warn(file.warnings());
             for report in file.run(&engine)? {
                 let native =
                     report.native_because.map(|why| format!(" (natively: {why})")).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use peergate_policy::{Certificate, PolicyError};
+use peergate_policy::{Certificate, PolicyError, PolicyWarning};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -75,8 +75,21 @@ impl<'a> Inlined<'a> {
     /// An error about [`Self::text`], at the place where the original has what it is about.
     #[must_use]
     pub fn original(&self, error: PolicyError) -> PolicyError {
-        let (line, column) = place(self.original, self.original_offset(offset(&self.text, &error)));
+        let (line, column) = self.original_place(error.line(), error.column());
         error.at(line, column)
+    }
+
+    /// A warning about [`Self::text`], likewise.
+    pub fn original_warning(&self, warning: &PolicyWarning) -> PolicyWarning {
+        let warning = warning.clone();
+        match warning.place().map(|(line, column)| self.original_place(line, column)) {
+            Some((line, column)) => warning.at(line, column),
+            None => warning,
+        }
+    }
+
+    fn original_place(&self, line: u32, column: u32) -> (u32, u32) {
+        place(self.original, self.original_offset(offset(&self.text, line, column)))
     }
 
     fn original_offset(&self, offset: usize) -> usize {
@@ -212,12 +225,12 @@ fn range(whole: &str, part: &str) -> Range<usize> {
     start..start + part.len()
 }
 
-/// The byte at the line and column of an error.
-fn offset(text: &str, error: &PolicyError) -> usize {
-    let lines = (error.line() as usize).saturating_sub(1);
+/// The byte at a line and column, both from 1.
+fn offset(text: &str, line: u32, column: u32) -> usize {
+    let lines = (line as usize).saturating_sub(1);
     let start: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();
     let characters = text[start..].char_indices();
-    let column = characters.map(|(at, _)| at).nth((error.column() as usize).saturating_sub(1));
+    let column = characters.map(|(at, _)| at).nth((column as usize).saturating_sub(1));
     start + column.unwrap_or(text.len() - start)
 }
 
@@ -321,6 +334,7 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         )
         .expect("written");
+        fs::write(directory.path().join("text.pem"), "subject=CN = a\n").expect("written");
         for (file, message) in [
             ("one.pem", "`one.pem` is a relative path; write an absolute one"),
             ("DIR/none.pem", "check the path and who may read it"),
@@ -335,5 +349,4 @@ mod tests {
             assert!(error.starts_with(&place) && error.contains(message), "{error}\n{place}");
         }
     }
-        fs::write(directory.path().join("text.pem"), "subject=CN = a\n").expect("written");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use peergate_policy::{CapabilitySet, Endpoint, PolicyError, UnixTime};
+use peergate_policy::{CapabilitySet, Endpoint, Policy, PolicyError, PolicyWarning, UnixTime};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -158,6 +158,17 @@ impl CaseFile {
             cases.push(Case::read(case, directory).map_err(|fault| invalid(&name, fault))?);
         }
         Ok(Self { path: path.to_owned(), policy_path, policy_place, policy, cases })
+    }
+
+    /// What in the policy is legal and probably not meant, with its place. A policy that cannot be read has none.
+    pub fn warnings(&self) -> Vec<String> {
+        let Ok(policy) = Policy::parse(&self.policy) else { return Vec::new() };
+        let moved = |warning: &PolicyWarning| match (warning.place(), self.policy_place) {
+            (Some((1, column)), Some((line, first))) => warning.clone().at(line, column + first - 1),
+            (Some((line, column)), Some((first, _))) => warning.clone().at(line + first - 1, column),
+            _ => warning.clone(),
+        };
+        policy.warnings().iter().map(|warning| moved(warning).in_file(&self.policy_path)).collect()
     }
 
     /// Asks `engine` every case.

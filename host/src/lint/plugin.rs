@@ -159,7 +159,8 @@ pub(super) fn policy(text: &str, value: &Node, report: &mut Report<'_>) -> Optio
         );
     }
     for warning in configuration.policy().warnings() {
-        report.note(value.place, Rule::Policy, warning.to_string());
+        let place = warning.place().map(|(line, column)| report.inside(value, line, column));
+        report.note(place.unwrap_or(value.place), Rule::Policy, warning.message().to_owned());
     }
     Some(configuration)
 }

@@ -16,6 +16,7 @@ pub struct Plugin {
     policy_text: String,
     text: String,
     configuration: Configuration,
+    warnings: Vec<String>,
 }
 
 impl Plugin {
@@ -31,11 +32,19 @@ impl Plugin {
     ) -> Result<Self, RenderError> {
         let text = read_text(path)?;
         let inlined = inline(path, &text)?;
-        Configuration::of(endpoint, inlined.text())
+        let as_written = Configuration::of(endpoint, inlined.text())
             .map_err(|error| RenderError::Policy { path: path.to_owned(), error: inlined.original(error) })?;
+        let warnings = as_written.policy().warnings().iter();
+        let warnings = warnings.map(|it| inlined.original_warning(it).in_file(path)).collect();
         let text = text_of(endpoint, names, deprecated_names, inlined.text());
         let configuration = Configuration::parse(&text).map_err(RenderError::Plugin)?;
-        Ok(Self { path: path.to_owned(), policy_text: inlined.text().to_owned(), text, configuration })
+        Ok(Self {
+            path: path.to_owned(),
+            policy_text: inlined.text().to_owned(),
+            text,
+            configuration,
+            warnings,
+        })
     }
 
     /// The policy's file.
@@ -56,6 +65,11 @@ impl Plugin {
     /// The policy.
     pub fn policy(&self) -> &Policy {
         self.configuration.policy()
+    }
+
+    /// What in the policy is legal and probably not meant, with its place in the file.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The kind of endpoint.

@@ -1,10 +1,11 @@
 //! Listeners, policies and files, read as one.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use peergate_policy::{Endpoint as Kind, Policy, sha256};
+use peergate_policy::{Endpoint as Kind, sha256};
 use tracing::{info, warn};
 
 use super::modes::Modes;
@@ -20,7 +21,7 @@ use crate::wasm::{Clock, Clusters, Filter, Worker};
 /// Makes generations, one after the other. What may not change with a generation, and what is dear, it keeps.
 #[derive(Debug)]
 pub(super) struct Loader {
-    source: Source,
+    pub(super) source: Source,
     /// Threads; the first generation says how many.
     workers: Option<u16>,
     loaded: u64,
@@ -114,7 +115,7 @@ impl Loader {
         let filter = self.filter(document.filter.as_deref())?;
         let modes = Modes::from_environment().map_err(RunError::Mode)?;
         let known = self.configurations.clone();
-        let judge = Judge { filter, modes, clusters: clusters(&document), known };
+        let judge = Judge { known, ..Judge::new(filter, modes, &document) };
         let mut endpoints = Vec::new();
         for inbound in &document.inbound {
             let loaded = inbound.endpoints.iter().map(|it| endpoint(inbound, it, &judge));
@@ -122,6 +123,9 @@ impl Loader {
         }
         let servers = document.outbound.iter().map(|it| server(it, &judge));
         let servers = servers.collect::<Result<Vec<_>, _>>()?;
+        for warning in judge.warnings.take() {
+            warn!("policy: {warning}");
+        }
         check_mixed_mode(endpoints.iter().flatten().chain(&servers), &judge.modes);
         let workers = document.workers.unwrap_or_else(cores);
         if *self.workers.get_or_insert(workers) != workers {
@@ -180,7 +184,7 @@ impl Loader {
     }
 
     /// The filter of before where it is the same: then its VMs may go on.
-    fn filter(&mut self, path: Option<&Path>) -> Result<Filter, RunError> {
+    pub(super) fn filter(&mut self, path: Option<&Path>) -> Result<Filter, RunError> {
         let wasm = match path {
             Some(path) => Some(files::read(path, Audience::Everybody).map_err(RunError::FilterFile)?),
             None => None,
@@ -219,15 +223,22 @@ fn cores() -> u16 {
 }
 
 /// What all endpoints of a generation have in common.
-struct Judge {
+pub(super) struct Judge {
     filter: Filter,
     modes: Modes,
     clusters: Arc<Clusters>,
     /// Configurations in use.
     known: Vec<Arc<str>>,
+    /// What in the policies is allowed, and rarely meant.
+    pub(super) warnings: RefCell<Vec<String>>,
 }
 
 impl Judge {
+    pub(super) fn new(filter: Filter, modes: Modes, document: &Document) -> Self {
+        let clusters = clusters(document);
+        Self { filter, modes, clusters, known: Vec::new(), warnings: RefCell::default() }
+    }
+
     /// The configuration in use that is the same, if there is one: each may have 32 MB.
     fn shared(&self, configuration: Arc<str>) -> Arc<str> {
         self.known.iter().find(|known| **known == configuration).map_or(configuration, Arc::clone)
@@ -239,7 +250,7 @@ fn clusters(document: &Document) -> Arc<Clusters> {
     Arc::new(document.clusters.iter().map(address).collect())
 }
 
-fn endpoint(
+pub(super) fn endpoint(
     inbound: &config::Inbound,
     endpoint: &config::Endpoint,
     judge @ Judge { filter, modes, clusters, .. }: &Judge,
@@ -270,7 +281,7 @@ fn endpoint(
     let configuration = judge.shared(document.configuration(names, deprecated, plaintext, modes)?);
     let called = (**clusters).clone();
     Worker::start_with(&filter, &configuration, Clock::System, called).map_err(RunError::Start)?;
-    document.warn(&terms);
+    judge.warnings.borrow_mut().extend(document.warnings_with(&terms));
     let names = endpoint.all_names().map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect();
     Ok(Endpoint {
         kind: endpoint.kind,
@@ -290,7 +301,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// A server, as the policy's `authorized-peers` know it.
-fn server(
+pub(super) fn server(
     outbound: &config::Outbound,
     judge @ Judge { filter, modes, clusters, .. }: &Judge,
 ) -> Result<Endpoint, RunError> {
@@ -311,7 +322,7 @@ fn server(
     let configuration = judge.shared(document.configuration(&[], &[], false, modes)?);
     let called = (**clusters).clone();
     Worker::start_with(&filter, &configuration, Clock::System, called).map_err(RunError::Start)?;
-    document.warn(&terms);
+    judge.warnings.borrow_mut().extend(document.warnings_with(&terms));
     Ok(Endpoint {
         kind: Kind::Peer,
         names: Vec::new(),
@@ -351,41 +362,4 @@ fn check_guards(filter: &Filter, kind: Kind, protocol: Protocol) -> Result<(), R
         (Kind::Mtls | Kind::Token, _) => filter.judges_requests(),
     };
     if guards { Ok(()) } else { Err(RunError::Unguarded { endpoint: kind, protocol }) }
-}
-
-/// Whether [`run`](super::run) would take a policy, with all that it names, or a proxy with filter.wasm would; for the kind of
-/// endpoint that it can be for, if none is given.
-///
-/// # Errors
-/// The first thing that is wrong.
-pub fn check(path: &Path, kind: Option<Kind>, for_host: bool) -> Result<Policy, RunError> {
-    let text = PolicyDocument::text(path)?;
-    let document = PolicyDocument::parse_for(path, &text, kind, for_host)?;
-    if for_host {
-        document.terms(ALPN)?;
-    }
-    let filter = Filter::embedded().map_err(RunError::Filter)?;
-    let configuration = document.configuration(&[], &[], false, &Modes::default())?;
-    Worker::start(&filter, &configuration).map_err(RunError::Start)?;
-    Ok(document.policy().clone())
-}
-
-/// Whether `run --config` would take a configuration, with all that it names; nothing is bound.
-///
-/// # Errors
-/// The first thing that is wrong.
-pub fn check_configuration(path: &Path) -> Result<Document, RunError> {
-    let mut loader = Loader::new(Source::File(path.to_owned()));
-    let document = loader.source.read()?;
-    let filter = loader.filter(document.filter.as_deref())?;
-    let judge = Judge { filter, modes: Modes::default(), clusters: clusters(&document), known: Vec::new() };
-    for inbound in &document.inbound {
-        for it in &inbound.endpoints {
-            endpoint(inbound, it, &judge)?;
-        }
-    }
-    for outbound in &document.outbound {
-        server(outbound, &judge)?;
-    }
-    Ok(document)
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use peergate_policy::{Configuration, Endpoint as Kind, Policy, PolicyError};
 use rustls_pki_types::ServerName;
-use tracing::warn;
 
 use super::RunError;
 use super::modes::Modes;
@@ -108,16 +107,21 @@ impl<'a> PolicyDocument<'a> {
         Ok(text.into())
     }
 
-    /// Says what is allowed, and rarely meant.
-    pub(super) fn warn(&self, terms: &Terms) {
-        for warning in self.policy().warnings() {
-            warn!("policy: {warning}");
-        }
+    /// What is allowed, and rarely meant, with its place.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let warnings = self.policy().warnings().iter();
+        warnings.map(|it| self.inlined.original_warning(it).in_file(self.path)).collect()
+    }
+
+    /// As [`Self::warnings`], and what is rarely meant on a listener with these terms.
+    pub(super) fn warnings_with(&self, terms: &Terms) -> Vec<String> {
+        let mut warnings = self.warnings();
         if !terms.authentication().verifies_chains() && self.policy().files().names_crls() {
-            warn!(
-                "policy: `files.crls` are not asked: no CA is, on this endpoint; remove revoked clients from the policy"
+            warnings.push(
+                "`files.crls` are not asked: no CA is, on this endpoint; remove revoked clients from the policy".into(),
             );
         }
+        warnings
     }
 
     fn refused(&self, error: PolicyError) -> RunError {

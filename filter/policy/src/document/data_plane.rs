@@ -16,13 +16,14 @@ use crate::permission::{Permission, PermissionRule, PermissionRules, Permissions
 use crate::schema::{self, CERTIFICATE, CLIENT, DATA_PLANE, Members, PERMISSION_RULE, TOKEN, VERSION};
 use crate::token::{CheckHash, FINGERPRINT_CONTEXT};
 use crate::unix_time::UnixTime;
+use crate::warning::Warnings;
 
 const TRUST_WORDS: &[&str] = &["clients", "any"];
 const TRUST: &[CertificateTrust] = &[CertificateTrust::Clients, CertificateTrust::Any];
 const NO_EXPIRATION: &str = "<none>";
 
-pub(super) fn parse(node: Node<'_>, warnings: &mut Vec<String>) -> Result<DataPlane, Fault> {
-    let members = DATA_PLANE.members(node, false)?;
+pub(super) fn parse(node: Node<'_>, warnings: &mut Warnings) -> Result<DataPlane, Fault> {
+    let members = DATA_PLANE.members(node)?;
     let context = members.find("token-context");
     let token_context = context.map_or(Ok("".into()), |node| node.string())?.into_owned();
     let trust = match members.find("trusted-certificates") {
@@ -46,14 +47,11 @@ pub(super) fn parse(node: Node<'_>, warnings: &mut Vec<String>) -> Result<DataPl
         return Err(context.unwrap_or(node).fault(PolicyErrorKind::TokenContext));
     }
     if !data_plane.tokens.is_empty() && data_plane.certificates.is_empty() {
-        warnings.push(
-            "`data-plane` has clients with tokens and none with a certificate; Vespa asks for one".into(),
-        );
+        warnings.push("`data-plane` has clients with tokens and none with a certificate; Vespa asks for one");
     }
     if data_plane.trust == CertificateTrust::Any && !data_plane.certificates.is_empty() {
         warnings.push(
-            "`trusted-certificates` is `any`: every certificate of the CA reads and writes, the clients' own are not asked"
-                .into(),
+            "`trusted-certificates` is `any`: every certificate of the CA reads and writes, the clients' own are not asked",
         );
     }
     Ok(data_plane)
@@ -63,7 +61,7 @@ fn permission_rules(members: &Members<'_>) -> Result<PermissionRules, Fault> {
     let Some(node) = members.find("permission-rules") else { return Ok(PermissionRules::new(Vec::new())) };
     let entries = node.filled_array("leave `permission-rules` out for the defaults")?;
     let rule = |node: Node<'_>| {
-        let members = PERMISSION_RULE.members(node, false)?;
+        let members = PERMISSION_RULE.members(node)?;
         let permission = members.require("permission")?;
         Ok(PermissionRule {
             methods: rules::methods(&members)?,
@@ -96,7 +94,7 @@ impl Clients {
     }
 
     fn client(&mut self, node: Node<'_>) -> Result<(), Fault> {
-        let members = CLIENT.members(node, false)?;
+        let members = CLIENT.members(node)?;
         let id_node = members.require("id")?;
         let id: Arc<str> = id_node.string()?.into();
         if id.is_empty() {
@@ -133,7 +131,7 @@ impl Clients {
 
     fn tokens(&mut self, client: u32, node: Node<'_>) -> Result<(), Fault> {
         for entry in node.filled_array("a client without tokens could never connect")? {
-            let members = TOKEN.members(entry, false)?;
+            let members = TOKEN.members(entry)?;
             let id_node = members.require("id")?;
             let id: Arc<str> = id_node.string()?.into();
             if id.is_empty() {
@@ -147,7 +145,7 @@ impl Clients {
     }
 
     fn version(&mut self, client: u32, id: &Arc<str>, node: Node<'_>) -> Result<(), Fault> {
-        let members = VERSION.members(node, false)?;
+        let members = VERSION.members(node)?;
         let not_hex = |node: Node<'_>, bytes| node.fault(PolicyErrorKind::NotHex { bytes });
         let fingerprint_node = members.require("fingerprint")?;
         let fingerprint = fingerprint_node.string()?.parse().map_err(|_| not_hex(fingerprint_node, 16))?;
@@ -185,12 +183,14 @@ fn digest(node: Node<'_>) -> Result<Digest, Fault> {
     if !node.is_object() {
         return digest_of_pem(&node.string()?).map_err(|kind| node.fault(kind));
     }
-    let members = CERTIFICATE.members(node, false)?;
+    let members = CERTIFICATE.members(node)?;
     if let Some(file) = members.find("file") {
         return Err(file.fault(PolicyErrorKind::NotInlined));
     }
     let sha256 = members.require("sha256")?;
     from_hex(sha256.string()?.as_bytes()).ok_or_else(|| sha256.fault(PolicyErrorKind::NotHex { bytes: 32 }))
+}
+
 fn digest_of_pem(text: &str) -> Result<Digest, PolicyErrorKind> {
     // White space around it is that of the JSON's author.
     let text = certificate::unescaped(text.trim().as_bytes()).ok_or(PolicyErrorKind::NotACertificate)?;
@@ -200,8 +200,6 @@ fn digest_of_pem(text: &str) -> Result<Digest, PolicyErrorKind> {
     let der = section.der().map_err(PolicyErrorKind::Pem)?;
     let certificate = Certificate::unnamed_from_der(&der).map_err(|_| PolicyErrorKind::NotACertificate)?;
     Ok(certificate.digest)
-}
-
 }
 
 #[cfg(test)]

@@ -157,9 +157,132 @@ fn rules_that_grant_nothing_admit_except_in_java() {
     assert!(
         matches!(cpp.authorize(&peer), Decision::Allow(grant) if grant.capabilities() == CapabilitySet::EMPTY)
     );
-    assert_eq!(cpp.warnings(), ["unknown capability `vespa.cat` grants nothing"]);
+    assert_eq!(
+        cpp.warnings().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["unknown capability `vespa.cat` grants nothing"]
+    );
     let java = Policy::parse(&text("vespa-java")).unwrap();
     assert!(
         matches!(java.authorize(&peer), Decision::Deny(denial) if denial.reason().as_str() == "no-capabilities")
+    );
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    let policy = Policy::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    policy.warnings().iter().map(ToString::to_string).collect()
+}
+
+/// The only complete example in Vespa's reference (vespa-engine/documentation, en/reference/security/mtls.md, commit 523dfcf).
+#[test]
+fn the_example_of_vespas_reference_is_a_policy() {
+    let text = r#"{
+    "files": {
+        "ca-certificates": "/absolute/path/to/ca-certs.pem",
+        "certificates": "/absolute/path/to/host-certs.pem",
+        "private-key": "/absolute/path/to/private-key.pem",
+        "disable-hostname-validation": false
+    }
+}"#;
+    let expected = "key `disable-hostname-validation` has no effect in `files`, as in Vespa; it belongs into the top level";
+    assert_eq!(warnings(text), [format!("at line 6 column 9: {expected}")]);
+    let java = text.replacen('{', "{\"compatibility\": \"vespa-java\",", 1);
+    assert_eq!(warnings(&java), [format!("at line 6 column 9: {expected}")]);
+    // As written it would be another document: nobody meant a key that no one knows.
+    assert!(
+        error(
+            &text.replace(
+                "certificates\": \"/absolute/path/to/host",
+                "certificate\": \"/absolute/path/to/host"
+            )
+        )
+        .contains("did you mean `certificates`?")
+    );
+}
+
+/// A key of Vespa's in another object than its own, and whether `strict` leaves it out. Obeyed there, some would change who is
+/// admitted.
+#[test]
+fn misplaced_keys_of_vespa_are_ignored_where_nobody_would_be_admitted_otherwise() {
+    let places = |member: &str| {
+        [
+            format!(r#"{{{member}}}"#),
+            format!(r#"{{"files": {{{member}}}}}"#),
+            peer(&format!(r#"{CREDENTIALS}, {member}"#)),
+            peer(&format!(r#""required-credentials": [{{"field": "CN", "must-match": "x", {member}}}]"#)),
+        ]
+    };
+    // In which of these objects the key is at home.
+    for (member, home, harmless) in [
+        (r#""files": {"ca-certificates": "/a"}"#, 0, false),
+        (r#""authorized-peers": []"#, 0, false),
+        (r#""accepted-ciphers": ["x"]"#, 0, true),
+        (r#""accepted-protocols": ["TLSv1.3"]"#, 0, true),
+        (r#""disable-hostname-validation": false"#, 0, true),
+        (r#""disable-hostname-validation": true"#, 0, false),
+        (r#""disable-hostname-validation": "false""#, 0, false),
+        (r#""disable-hostname-validation": null"#, 0, false),
+        (r#""private-key": "/k""#, 1, true),
+        (r#""certificates": "/c""#, 1, true),
+        (r#""ca-certificates": "/a""#, 1, false),
+        (r#""name": "n""#, 2, true),
+        (r#""description": "d""#, 2, true),
+        (r#""required-credentials": []"#, 2, false),
+        (r#""capabilities": ["vespa.none"]"#, 2, false),
+        (r#""field": "CN""#, 3, false),
+        (r#""must-match": "y""#, 3, false),
+        // Ours: Vespa has no place for them.
+        (r#""crls": ["/c"]"#, 1, false),
+        (r#""mode": "log_only""#, 2, false),
+        (r#""spiffe-strict": true"#, 0, false),
+    ] {
+        for (index, text) in places(member).iter().enumerate().filter(|(index, _)| *index != home) {
+            let key = member.split('"').nth(1).expect("a key");
+            if harmless {
+                let [warning] = &warnings(text)[..] else { panic!("one warning: {text}") };
+                let column = text.find(&format!("\"{key}\"")).expect("there") + 1;
+                let start = format!("at line 1 column {column}: key `{key}` has no effect in ");
+                assert!(
+                    warning.starts_with(&start) && warning.contains("as in Vespa; it belongs into"),
+                    "{warning}"
+                );
+            } else {
+                assert!(
+                    error(text).contains(&format!("unknown key `{key}`; it belongs into ")),
+                    "{index}: {text}"
+                );
+            }
+            // Vespa ignores them all, and says nothing.
+            let cpp = text.replacen('{', r#"{"compatibility": "vespa-cpp", "#, 1);
+            assert!(
+                warnings(&cpp).iter().any(|it| it.contains(&format!("key `{key}` has no effect in "))),
+                "{cpp}"
+            );
+        }
+    }
+}
+
+/// The default of Vespa's C++ is another one, so the same key means the other thing there.
+#[test]
+fn a_misplaced_setting_is_compared_to_the_one_in_effect() {
+    let text = |value: bool| {
+        format!(
+            r#"{{"disable-hostname-validation": true, "files": {{"disable-hostname-validation": {value}}}}}"#
+        )
+    };
+    assert_eq!(warnings(&text(true)).len(), 1);
+    assert!(error(&text(false)).contains("it belongs into the top level"));
+}
+
+#[test]
+fn unknown_keys_are_told_wherever_vespa_ignores_them() {
+    let text = r#"{"compatibility": "vespa-java", "flipper": 1,
+"files": {"flopper": 1}, "authorised-peers": []}"#;
+    assert_eq!(
+        warnings(text),
+        [
+            "at line 1 column 33: key `flipper` is unknown and has no effect",
+            "at line 2 column 26: key `authorised-peers` is unknown and has no effect; did you mean `authorized-peers`?",
+            "at line 2 column 11: key `flopper` is unknown and has no effect",
+        ]
     );
 }

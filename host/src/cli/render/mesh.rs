@@ -124,9 +124,7 @@ impl Place {
             None => super::usable_kind(&self.policy).map_err(|error| error.to_string())?,
         };
         let plugin = Plugin::read(&self.policy, kind, &[], &[]).map_err(|error| error.to_string())?;
-        for warning in plugin.policy().warnings() {
-            eprintln!("peergate: warning: {warning}");
-        }
+        crate::cli::warn(plugin.warnings());
         let (protocol, release) = match self.protocol {
             Protocol::Http => (envoy::Protocol::Http, Release::OLDEST),
             Protocol::Tcp => (envoy::Protocol::Tcp, Release::OLDEST_FOR_TCP),

@@ -243,7 +243,10 @@ fn the_object_itself_is_strict() {
 #[test]
 fn what_is_probably_not_meant_is_a_warning() {
     let pinned = certificate_client(&json!({"sha256": "00".repeat(32)}));
-    let warnings = |policy: Result<Policy, PolicyError>| policy.expect("a policy").warnings().to_vec();
+    let warnings = |policy: Result<Policy, PolicyError>| {
+        let policy = policy.expect("a policy");
+        policy.warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
     assert_eq!(warnings(clients(&[token_client(&[version()]), pinned.clone()])), [""; 0]);
     let lone = warnings(clients(&[token_client(&[version()])]));
     assert!(lone.len() == 1 && lone[0].contains("none with a certificate"), "{lone:?}");
