@@ -393,6 +393,14 @@ const MUTATIONS: &[Mutation] = &[
         Rule::UpgradeFilters,
         "upgrade_configs",
     ),
+    (HTTP, "port_value: 8443", "port_value: \"{{ .Values.port }}\"", Rule::Template, ".Values.port"),
+    (
+        MESH,
+        "      app: vespa\n---",
+        "      app: \"{{ include \\\"app\\\" . }}\"\n---",
+        Rule::Template,
+        "include",
+    ),
     (HTTP, "          http_filters:\n", "          !ignore http_filters:\n", Rule::FieldIgnored, "!ignore"),
     (
         HTTP,
@@ -418,8 +426,8 @@ const MUTATIONS: &[Mutation] = &[
     (MESH, "operation: MERGE", "operation: REMOVE", Rule::SessionResumption, "configuration:"),
     (
         PLUGIN,
-        "  name: peergate-proxy\n",
-        "  name: peergate-proxy\n  namespace: other\n",
+        "  name: peergate-http-8080-proxy\n",
+        "  name: peergate-http-8080-proxy\n  namespace: other\n",
         Rule::SessionResumption,
         "failStrategy",
     ),
@@ -478,6 +486,9 @@ fn every_rule_has_a_mutation() {
     let mut tested: BTreeSet<_> = MUTATIONS.iter().map(|(_, _, _, rule, _)| *rule).collect();
     // Those below have tests of their own.
     tested.extend([Rule::FilterConditional, Rule::NoFilter, Rule::Discovered, Rule::NotLookedAt]);
+    // In the suites `envoy_listeners` and `check_istio`.
+    tested.extend([Rule::Destination, Rule::ListenerUnguarded, Rule::Listener, Rule::UpdateRefused]);
+    tested.extend([Rule::ExtensionConfig, Rule::NameRepeated]);
     assert_eq!(tested.into_iter().collect::<Vec<_>>(), Rule::ALL);
 }
 
@@ -609,11 +620,10 @@ fn what_another_file_delivers_is_looked_at() {
     }
     let other = scratch.file("other.yaml", "kind: Service\napiVersion: v1\n");
     let (code, report) = report(&[file, other]);
-    let finding = &report["findings"][0];
-    assert_eq!(
-        (code, &finding["severity"], &finding["rule"]),
-        (Some(0), &json!("note"), &json!("not-looked-at"))
-    );
+    let findings = report["findings"].as_array().expect("findings");
+    let found: Vec<_> = findings.iter().map(|it| (&it["severity"], &it["rule"])).collect();
+    let note = json!("note");
+    assert_eq!((code, found), (Some(0), vec![(&note, &json!("listener")), (&note, &json!("not-looked-at"))]));
 }
 
 /// Authorities by SDS: a secret in the file is looked at, another one is only noted.
@@ -628,12 +638,14 @@ fn authorities_by_sds_are_looked_up_or_noted() {
     common.insert("validation_context_sds_secret_config".to_owned(), json!({"name": "authorities"}));
     let unseen = report(&[scratch.file("sds.json", &bootstrap.to_string())]);
     assert_eq!(unseen.0, Some(0));
-    assert_eq!(unseen.1["findings"][0]["severity"], "note");
-    assert_eq!(unseen.1["findings"][0]["rule"], "trusted-ca");
+    let notes = |report: &Value| -> Vec<Value> {
+        report["findings"].as_array().expect("findings").iter().map(|it| it["rule"].clone()).collect()
+    };
+    assert_eq!(notes(&unseen.1), ["listener", "trusted-ca"]);
     let secret = |validation: Value| json!([{"name": "authorities", "validation_context": validation}]);
     bootstrap["static_resources"]["secrets"] = secret(json!({"trusted_ca": {"filename": "ca.pem"}}));
     let seen = report(&[scratch.file("sds.json", &bootstrap.to_string())]);
-    assert_eq!((seen.0, &seen.1["findings"]), (Some(0), &json!([])));
+    assert_eq!((seen.0, notes(&seen.1)), (Some(0), vec![json!("listener")]));
     bootstrap["static_resources"]["secrets"] =
         secret(json!({"trust_chain_verification": "ACCEPT_UNTRUSTED"}));
     let found = unsafe_findings(&report(&[scratch.file("sds.json", &bootstrap.to_string())]).1);
@@ -674,4 +686,138 @@ fn what_cannot_be_read_is_an_error_with_its_place() {
     fs::write(&bytes, b"a: \xff\n").expect("a file");
     let finished = check(&[bytes], &[]);
     assert!(finished.code == Some(2) && finished.stderr.contains("UTF-8"), "{}", finished.stderr);
+}
+
+#[test]
+fn what_is_no_text_is_named() {
+    let scratch = Scratch::new();
+    let template = "static_resources:\n  listeners: {{ .Values.listeners }}\n";
+    for (name, bytes, words) in [
+        ("packed.yaml.gz", &b"\x1f\x8b\x08\x00\x00"[..], "compressed"),
+        ("utf16.yaml", b"\xff\xfea\x00:\x00", "not UTF-8"),
+        ("bootstrap.pb", b"\x0a\x05\x0a\x03abc\x12\x00", "protobuf"),
+        ("chart.yaml", template.as_bytes(), "helm template"),
+    ] {
+        let path = scratch.0.path().join(name);
+        fs::write(&path, bytes).expect("a file");
+        let finished = check(std::slice::from_ref(&path), &[]);
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{name}: {}", finished.output());
+        assert!(finished.stderr.contains(words) && finished.stderr.contains(name), "{}", finished.stderr);
+    }
+    // A mark that editors put first is no text of the file.
+    let marked = format!("\u{feff}{}", text(HTTP));
+    assert_eq!(report(&[scratch.file("marked.yaml", &marked)]).0, Some(0));
+}
+
+/// A file that has the filter somewhere is never said to have none.
+#[test]
+fn a_filter_in_an_unknown_place_is_not_passed_over() {
+    let scratch = Scratch::new();
+    let listener = &json_of(HTTP)["static_resources"]["listeners"][0];
+    let chain = &listener["filter_chains"][0];
+    for (name, text) in [
+        (
+            "of another type",
+            json!({"@type": "type.googleapis.com/example.Thing", "inner": chain}).to_string(),
+        ),
+        (
+            "of another kind",
+            json!({"kind": "Thing", "apiVersion": "example.com/v1", "spec": chain}).to_string(),
+        ),
+        ("a chain alone", chain.to_string()),
+        ("text", "peergate is somewhere else\n".to_owned()),
+    ] {
+        let (code, report) = report(&[scratch.file("odd.json", &text)]);
+        assert_eq!(code, Some(2), "{name}: {report:#}");
+        let texts = report.to_string();
+        assert!(!texts.contains("there is no filter"), "{name}: {texts}");
+    }
+    // Wrapped by a filter that nothing is known of.
+    let mut bootstrap = json_of(HTTP);
+    let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
+    let filters = bootstrap.pointer_mut(filters).expect("filters");
+    let wrapper = json!({"@type": "type.googleapis.com/example.Wrapper", "inner": filters[0].take()});
+    filters[0] = json!({"name": "wrapper", "typed_config": wrapper});
+    let found = unsafe_findings(&report(&[scratch.file("wrapped.json", &bootstrap.to_string())]).1);
+    assert_eq!(found, [("filter-conditional".to_owned(), 1)]);
+}
+
+/// Envoy's configuration as the text of a ConfigMap, in a list of Kubernetes, and by an alias.
+#[test]
+fn a_config_map_is_unpacked() {
+    let scratch = Scratch::new();
+    let indented = |text: &str| text.lines().map(|line| format!("      {line}\n")).collect::<String>();
+    let list = |bootstrap: &str| {
+        format!(
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n  metadata: {{name: envoy}}\n  data:\n    envoy.yaml: |\n{}",
+            indented(bootstrap)
+        )
+    };
+    let good = list(&text(HTTP));
+    let (code, report) = report(&[scratch.file("list.yaml", &good)]);
+    assert_eq!((code, &report["filters"]), (Some(0), &json!(1)), "{report:#}");
+    let spoilt = good.replace("FAIL_RELOAD", "FAIL_OPEN");
+    assert_found(&scratch, "ConfigMap", &spoilt, Rule::FailOpen, "FAIL_OPEN");
+    let spoilt = good.replace("\"authorized-peers\"", "\"authorised-peers\"");
+    assert_found(&scratch, "ConfigMap", &spoilt, Rule::Policy, "authorised-peers");
+    let broken = list("static_resources: {listeners: [}\n");
+    assert_found(&scratch, "ConfigMap", &broken, Rule::NotLookedAt, "static_resources");
+    let one_line =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"envoy.json": json_of(HTTP).to_string()}});
+    assert_eq!(self::report(&[scratch.file("map.json", &one_line.to_string())]).0, Some(0));
+}
+
+/// A file of each discovery service next to the bootstrap, in every order: each is known by what it is.
+#[test]
+fn files_of_one_envoy_are_joined_by_name() {
+    let scratch = Scratch::new();
+    let mut bootstrap = json_of(HTTP);
+    let kind = |name: &str| json!(format!("type.googleapis.com/envoy.{name}"));
+    let mut listener = bootstrap["static_resources"]["listeners"][0].take();
+    let mut cluster = bootstrap["static_resources"]["clusters"][0].take();
+    bootstrap["static_resources"] = json!({});
+    bootstrap["dynamic_resources"] = json!({"lds_config": {"ads": {}}, "cds_config": {"ads": {}}});
+    listener["@type"] = kind("config.listener.v3.Listener");
+    let manager = listener.pointer_mut("/filter_chains/0/filters/0/typed_config").expect("the manager");
+    let mut routes = manager["route_config"].take();
+    routes["@type"] = kind("config.route.v3.RouteConfiguration");
+    manager.as_object_mut().expect("fields").remove("route_config");
+    manager["rds"] = json!({"route_config_name": routes["name"], "config_source": {"ads": {}}});
+    cluster["@type"] = kind("config.cluster.v3.Cluster");
+    let mut endpoints = cluster["load_assignment"].take();
+    endpoints["@type"] = kind("config.endpoint.v3.ClusterLoadAssignment");
+    cluster.as_object_mut().expect("fields").remove("load_assignment");
+    cluster["type"] = json!("EDS");
+    // A forgotten one, to the same address by another name.
+    let side = json!({"name": "side", "type": "STATIC", "load_assignment":
+        {"cluster_name": "side", "endpoints": endpoints["endpoints"]}});
+    let proxy = json!({"@type": kind("extensions.filters.network.tcp_proxy.v3.TcpProxy"), "cluster": "side"});
+    let forgotten = json!({"@type": kind("config.listener.v3.Listener"), "name": "forgotten",
+        "address": {"socket_address": {"address": "0.0.0.0", "port_value": 8080}},
+        "filter_chains": [{"filters": [{"name": "tcp", "typed_config": proxy}]}]});
+    let file = |name: &str, resources: &[&Value]| {
+        scratch.file(name, &json!({"version_info": "1", "resources": resources}).to_string())
+    };
+    let mut files = vec![
+        scratch.file("bootstrap.json", &bootstrap.to_string()),
+        file("lds.json", &[&listener]),
+        file("cds.json", &[&cluster]),
+        file("eds.json", &[&endpoints]),
+        file("rds.json", &[&routes]),
+    ];
+    let good = report(&files);
+    let notes: Vec<_> =
+        good.1["findings"].as_array().expect("findings").iter().map(|it| &it["rule"]).collect();
+    assert_eq!((good.0, notes), (Some(0), vec![&json!("listener")]), "{:#}", good.1);
+    files.push(file("more.json", &[&forgotten, &json!({"@type": kind("config.cluster.v3.Cluster")})]));
+    let mut side = side;
+    side["@type"] = kind("config.cluster.v3.Cluster");
+    files.push(file("side.json", &[&side]));
+    for _ in 0..files.len() {
+        files.rotate_left(1);
+        let found = unsafe_findings(&report(&files).1);
+        assert_eq!(found, [("listener-unguarded".to_owned(), 1)], "{files:?}");
+    }
+    files.retain(|path| !path.ends_with("eds.json"));
+    assert_eq!(report(&files).0, Some(0), "the endpoints are not known");
 }

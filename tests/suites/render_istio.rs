@@ -419,6 +419,41 @@ fn patches_of_tcp_listeners_admit_and_refuse() {
     }
 }
 
+/// As `envoy/istio/README.md` moves from the old names: the new files are applied before the old ones are deleted.
+#[test]
+fn old_and_new_names_side_by_side_admit_and_refuse() {
+    if skipped("old and new names side by side admit and refuse") {
+        return;
+    }
+    let sidecar = Sidecar::new();
+    let filter = filter();
+    let local = ["--filter", filter.to_str().expect("a path")];
+    let both = |arguments: &[&str]| {
+        let old = resources(&["istio"], &[&local[..], arguments, &["--name", "peergate"]].concat());
+        let new = resources(&["istio"], &[&local[..], arguments].concat());
+        assert!(old.iter().zip(&new).all(|(old, new)| old["metadata"]["name"] != new["metadata"]["name"]));
+        [old, new].concat()
+    };
+    for release in ["1.40.0", "1.36.4"] {
+        let mut resources = both(&[]);
+        drive_http(&sidecar, release, &resources);
+        resources.reverse();
+        drive_http(&sidecar, release, &resources);
+    }
+    for release in ["1.40.0", "1.37.0"] {
+        let upstream = Upstream::echo();
+        let resources = both(&["--protocol", "tcp"]);
+        let (_envoy, address) = sidecar.start(release, upstream.address, true, &resources);
+        let mut refused = sidecar.connect(address, &sidecar.other);
+        refused.write(b"hello").ok();
+        assert_eq!(refused.read_to_end().unwrap_or_default(), b"", "{release}");
+        assert_eq!(upstream.connections(), 0, "{release}");
+        let mut admitted = sidecar.connect(address, &sidecar.feeder);
+        admitted.write(b"hello").expect("an open connection");
+        admitted.read_exact(&mut [0; 5]).expect("the echo");
+    }
+}
+
 #[test]
 fn what_istio_has_no_tls_for_is_refused() {
     let pki = Pki::new();

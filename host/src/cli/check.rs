@@ -21,8 +21,8 @@ pub(super) struct Check {
     /// The configuration of a host, with the policies it names
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Configuration of Envoy or Istio with the filter, YAML or JSON: bootstrap, LDS, RDS or ECDS files, EnvoyFilter, WasmPlugin. Give
-    /// files that belong together at once. Exit code 2 and file:line:column for what is unsafe
+    /// Configuration of Envoy or Istio with the filter, YAML or JSON: bootstrap, files of LDS, RDS, CDS, EDS, SDS or ECDS, `/config_dump`,
+    /// EnvoyFilter, WasmPlugin. Give files that belong together at once. Exit code 2 and file:line:column for what is unsafe
     #[arg(long, value_name = "FILE", num_args = 1..)]
     envoy: Vec<PathBuf>,
     /// How findings of `--envoy` are printed

@@ -1,7 +1,7 @@
 //! Why a file is not looked at.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::files::FileError;
 
@@ -12,13 +12,24 @@ pub enum LintError {
     File(FileError),
     /// It is no text.
     Encoding(PathBuf),
+    /// It is gzip.
+    Compressed(PathBuf),
     /// It is neither YAML nor JSON.
     Content {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         error: Box<serde_saphyr::Error>,
+        /// Line of the first `{{`, with which Helm and others begin what they fill in.
+        template: Option<usize>,
     },
+}
+
+impl LintError {
+    pub(super) fn content(path: &Path, text: &str, error: serde_saphyr::Error) -> Self {
+        let template = text.lines().position(|line| line.contains("{{")).map(|index| index + 1);
+        Self::Content { path: path.to_owned(), error: Box::new(error), template }
+    }
 }
 
 impl fmt::Display for LintError {
@@ -27,10 +38,21 @@ impl fmt::Display for LintError {
             Self::File(error) => write!(formatter, "Envoy's configuration: {error}"),
             Self::Encoding(path) => write!(
                 formatter,
-                "Envoy's configuration: `{}` is not UTF-8; save it as UTF-8",
+                "Envoy's configuration: `{}` is not UTF-8 text (serialized protobuf, UTF-16?); give it as YAML or JSON \
+                 in UTF-8",
                 path.display().to_string().escape_debug()
             ),
-            Self::Content { path, error } => {
+            Self::Compressed(path) => write!(
+                formatter,
+                "Envoy's configuration: `{}` is compressed; unpack it (`gzip -d`)",
+                path.display().to_string().escape_debug()
+            ),
+            Self::Content { path, template: Some(line), .. } => write!(
+                formatter,
+                "{}:{line}:1: a template, not what Envoy or Kubernetes gets; give its output (`helm template`)",
+                path.display().to_string().escape_debug()
+            ),
+            Self::Content { path, error, .. } => {
                 let place = error.location().map_or((1, 1), |it| (it.line(), it.column()));
                 let text = error.without_snippet().to_string();
                 let text = text.lines().next().unwrap_or_default();

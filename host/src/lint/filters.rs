@@ -1,7 +1,10 @@
 //! A chain of filters, of connections or of requests: where ours stands in it.
 
+use super::file::File;
 use super::node::Node;
 use super::plugin::{self, Plugin};
+use super::resource::Kind;
+use super::route::{CONNECTION_MANAGER, named};
 use super::{Report, Rule};
 
 /// They answer nobody, or only refuse.
@@ -11,8 +14,6 @@ const HARMLESS: [&str; 4] = [
     ".local_ratelimit.v3.LocalRateLimit",
     ".ratelimit.v3.RateLimit",
 ];
-/// Filters that let other filters run, or not.
-const WRAPPERS: [&str; 2] = [".ExtensionWithMatcher", ".composite.v3.Composite"];
 
 /// The filters of ours in a chain.
 pub(super) fn check(filters: &[Node], report: &mut Report<'_>) -> Vec<Plugin> {
@@ -22,7 +23,7 @@ pub(super) fn check(filters: &[Node], report: &mut Report<'_>) -> Vec<Plugin> {
         check_certificate_source(filter, report);
         let found = check_one(filter, report);
         let (kind, _) = filter.typed_config();
-        if found.is_none() && plugins.is_empty() && !HARMLESS.iter().any(|it| kind.ends_with(it)) {
+        if found.is_none() && plugins.is_empty() && !answers_nobody(kind) {
             earlier = earlier.or(Some(filter));
         }
         if found.is_some()
@@ -43,6 +44,46 @@ pub(super) fn check(filters: &[Node], report: &mut Report<'_>) -> Vec<Plugin> {
     plugins
 }
 
+fn answers_nobody(kind: &str) -> bool {
+    HARMLESS.iter().any(|it| kind.ends_with(it))
+}
+
+/// Whether a filter that comes first lets nobody pass: it is ours, or answers nobody.
+pub(super) fn is_harmless(filter: &Node, report: &Report<'_>) -> bool {
+    let (kind, message) = filter.typed_config();
+    answers_nobody(kind)
+        || plugin::ours(filter.text_of("name"), kind, message).is_some()
+        || is_discovered(filter, report)
+}
+
+/// What ECDS delivers under a name, if it is in these files.
+pub(super) fn extension<'a>(name: &str, files: &'a [File]) -> Option<&'a Node> {
+    let (_, resource) = named(files, 0, Kind::Extension, name)?;
+    Some(resource.node.typed().1)
+}
+
+/// Whether ECDS delivers our filter here, by what it delivers or by the name.
+fn is_discovered(filter: &Node, report: &Report<'_>) -> bool {
+    let name = filter.text_of("name");
+    let delivers = |it: &Node| {
+        let (kind, message) = it.typed_config();
+        plugin::ours("", kind, message).is_some()
+    };
+    filter.get("config_discovery").is_some()
+        && (name.contains("peergate") || extension(name, report.files).is_some_and(delivers))
+}
+
+/// ECDS with another filter in the place of ours.
+pub(super) fn check_replacement(extension: &Node, report: &mut Report<'_>) {
+    if extension.text_of("name").contains("peergate") {
+        report.add(
+            extension.place,
+            Rule::Discovered,
+            "another filter takes the place of peergate's, and judges nobody; deliver the filter, or rename this",
+        );
+    }
+}
+
 /// One filter with what surrounds it, if it is ours.
 pub(super) fn check_one(filter: &Node, report: &mut Report<'_>) -> Option<Plugin> {
     let name = filter.text_of("name");
@@ -50,9 +91,7 @@ pub(super) fn check_one(filter: &Node, report: &mut Report<'_>) -> Option<Plugin
     let config = plugin::ours(name, kind, message);
     let plugin = match config {
         Some(config) => plugin::check(config, report),
-        None if filter.get("config_discovery").is_some() && name.contains("peergate") => {
-            discovered(filter, report)
-        }
+        None if is_discovered(filter, report) => discovered(filter, report),
         None => wrapped(filter, report)?,
     };
     if filter.is_true("disabled") {
@@ -74,7 +113,9 @@ pub(super) fn check_one(filter: &Node, report: &mut Report<'_>) -> Option<Plugin
 
 /// ECDS: another file has the filter, or the control plane.
 fn discovered(filter: &Node, report: &mut Report<'_>) -> Plugin {
-    report.filters += 1;
+    let delivered = extension(filter.text_of("name"), report.files);
+    // What is delivered is counted where it is.
+    report.filters += usize::from(delivered.is_none());
     let default = filter.at(&["config_discovery", "default_config"]);
     let configuration = match default {
         None => None,
@@ -94,19 +135,26 @@ fn discovered(filter: &Node, report: &mut Report<'_>) -> Plugin {
             }
         }
     };
-    report.note(
-        filter.place,
-        Rule::Configuration,
-        "the filter's configuration is delivered by ECDS; check that file too",
-    );
+    let configuration = configuration.or_else(|| {
+        let (kind, message) = delivered?.typed_config();
+        plugin::configuration(plugin::ours("", kind, message)?)
+    });
+    if delivered.is_none() {
+        report.note(
+            filter.place,
+            Rule::Configuration,
+            "the filter's configuration is delivered by ECDS, and not in these files; check that too",
+        );
+    }
     Plugin { place: filter.place, configuration }
 }
 
-/// Ours within another filter, which decides whether it runs.
+/// Ours within another filter, whichever that is: it decides whether ours runs.
 fn wrapped(filter: &Node, report: &mut Report<'_>) -> Option<Plugin> {
     let mut inner = None;
     let (kind, message) = filter.typed_config();
-    if !WRAPPERS.iter().any(|it| kind.ends_with(it)) {
+    // Its own filters are looked at one by one.
+    if kind.ends_with(CONNECTION_MANAGER) {
         return None;
     }
     message.walk(&mut |node| {

@@ -76,6 +76,8 @@ rules! {
     Configuration = "configuration",
     /// A patch for clients, not for servers.
     Context = "context",
+    /// A listener without the filter, and it is not known where it leads.
+    Destination = "destination",
     /// ECDS delivers another filter in the place of ours.
     Discovered = "discovered",
     /// What is in force until ECDS delivers the filter.
@@ -84,6 +86,8 @@ rules! {
     Documents = "documents",
     /// Expired certificates are accepted.
     ExpiredCertificates = "expired-certificates",
+    /// An EXTENSION_CONFIG that Istio ignores, or that nothing delivers.
+    ExtensionConfig = "extension-config",
     /// `FAIL_OPEN`.
     FailOpen = "fail-open",
     /// Not `FAIL_RELOAD`.
@@ -106,8 +110,14 @@ rules! {
     FilterPerRoute = "filter-per-route",
     /// x-forwarded-client-cert of clients.
     ForwardedClientCertificate = "forwarded-client-certificate",
+    /// What each listener does.
+    Listener = "listener",
+    /// A listener without the filter leads to what a listener with it guards.
+    ListenerUnguarded = "listener-unguarded",
     /// The filter does not run on what comes in.
     Match = "match",
+    /// Two resources of one name: Kubernetes keeps the last.
+    NameRepeated = "name-repeated",
     /// Everybody may come in plaintext.
     InsecureMixedMode = "insecure-mixed-mode",
     /// The names of an endpoint.
@@ -126,6 +136,8 @@ rules! {
     SessionResumption = "session-resumption",
     /// Keys of session tickets.
     SessionTicketKeys = "session-ticket-keys",
+    /// Not what Envoy or Kubernetes gets, but what it is made of.
+    Template = "template",
     /// No TLS.
     Tls = "tls",
     /// SNI decides, and nobody reads it.
@@ -134,6 +146,8 @@ rules! {
     TlsVersion = "tls-version",
     /// Nothing to verify certificates with.
     TrustedCa = "trusted-ca",
+    /// Envoy refused the last update of a listener.
+    UpdateRefused = "update-refused",
     /// Upgraded requests take another way.
     UpgradeFilters = "upgrade-filters",
     /// No `vm_id`.

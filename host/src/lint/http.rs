@@ -2,6 +2,8 @@
 
 use super::node::Node;
 use super::plugin::Plugin;
+use super::resource::Kind;
+use super::route::named;
 use super::{Report, Rule, filters};
 
 /// Checks a connection manager; its filters of ours.
@@ -11,6 +13,14 @@ pub(super) fn check(manager: &Node, report: &mut Report<'_>) -> Vec<Plugin> {
     if plugins.is_empty() {
         return plugins;
     }
+    check_upgrades(manager, report);
+    check_routes(manager, report);
+    check_delivery(manager, report);
+    plugins
+}
+
+/// Upgraded requests can have filters of their own.
+pub(super) fn check_upgrades(manager: &Node, report: &mut Report<'_>) {
     for upgrade in manager.list("upgrade_configs") {
         let own = upgrade.list("filters");
         if !own.is_empty() && filters::check(own, report).is_empty() {
@@ -22,17 +32,23 @@ pub(super) fn check(manager: &Node, report: &mut Report<'_>) -> Vec<Plugin> {
             );
         }
     }
-    check_routes(manager, report);
-    for by in ["rds", "scoped_routes"] {
-        if let Some(place) = manager.get(by).map(|it| it.place) {
-            report.note(
-                place,
-                Rule::FilterPerRoute,
-                "routes are delivered, and may switch the filter off; check that file too",
-            );
-        }
+}
+
+/// Routes that are delivered may switch the filter off; where they are in these files, that is looked at.
+fn check_delivery(manager: &Node, report: &mut Report<'_>) {
+    let known = |kind: Kind, name: &str| named(report.files, 0, kind, name).is_some();
+    let delivered = manager.get("rds").filter(|it| !known(Kind::Routes, it.text_of("route_config_name")));
+    let scopes = manager.get("scoped_routes").filter(|it| {
+        let any = |kind| report.files.iter().flat_map(|file| &file.resources).any(|it| it.kind == kind);
+        it.get("scoped_rds").is_none() || !any(Kind::ScopedRoutes)
+    });
+    for place in delivered.into_iter().chain(scopes).map(|it| it.place).collect::<Vec<_>>() {
+        report.note(
+            place,
+            Rule::FilterPerRoute,
+            "routes are delivered, and may switch the filter off; they are not in these files, check them too",
+        );
     }
-    plugins
 }
 
 /// Names of Wasm filters, ours or not, anywhere: a route that switches off another one is worth a look.

@@ -1,28 +1,84 @@
 //! Istio's resources.
 
-use super::node::{Node, Place};
+use super::file::File;
+use super::node::Node;
+use super::order::{self, Own};
 use super::plugin::Plugin;
-use super::{File, Report, Rule, filters, http, plugin, tls};
+use super::workload::{context, labels, may_reach, of_kind, operation, patches, port, reaches};
+use super::{Report, Rule, filters, http, peer_authentication, tls, workload};
 use crate::render::Authentication;
-
-/// What is there is for all namespaces.
-const ROOT_NAMESPACE: &str = "istio-system";
 
 /// Checks the patches of an `EnvoyFilter`.
 pub(super) fn check_envoy_filter(resource: &Node, files: &[File], report: &mut Report<'_>) {
-    for patch in patches(resource) {
+    for (index, patch) in patches(resource).iter().enumerate() {
         check_changes(patch, report);
+        check_listener_changes(patch, report);
         let Some(value) = patch.at(&["patch", "value"]) else { continue };
         http::check_routes(value, report);
+        http::check_upgrades(value.typed_config().1, report);
         value.walk(&mut |node| http::check_forwarded_certificate(node, report));
         filters::check_certificate_source(value, report);
-        if let Some(plugin) = filters::check_one(value, report) {
-            check_filter_patch(resource, patch, &plugin, files, report);
-            let labels = labels(resource);
-            if context(patch) != "GATEWAY" {
-                check_peer_authentication(resource, labels, files, report);
+        let extension = patch.text_of("apply_to") == "EXTENSION_CONFIG";
+        match filters::check_one(value, report) {
+            Some(_) if extension => check_extension(patch, value, files, report),
+            Some(plugin) => {
+                check_filter_patch(resource, (index, patch), &plugin, files, report);
+                check_delivery(value, files, report);
+                if context(patch) != "GATEWAY" {
+                    peer_authentication::check(resource, labels(resource), port(patch), files, report);
+                }
             }
+            None if extension => filters::check_replacement(value, report),
+            None => {}
         }
+    }
+}
+
+/// Istio takes only ADD of an EXTENSION_CONFIG (its reference of `EnvoyFilter.ApplyTo`; `InsertedExtensionConfigurations` in istio/istio,
+/// pilot/pkg/networking/core/envoyfilter/extension_configuration_patch.go), and delivers it to the filters that ask for it by name.
+fn check_extension(patch: &Node, value: &Node, files: &[File], report: &mut Report<'_>) {
+    if operation(patch) != "ADD" {
+        let place = patch.at(&["patch", "operation"]).map_or(patch.place, |it| it.place);
+        report.add(
+            place,
+            Rule::ExtensionConfig,
+            "Istio's EXTENSION_CONFIG knows only ADD, and delivers no filter by another operation; set `operation: ADD`",
+        );
+    }
+    let name = value.text_of("name");
+    let asks = |patch: &Node| {
+        let filter = patch.at(&["patch", "value"]);
+        filter.is_some_and(|it| it.get("config_discovery").is_some() && it.text_of("name") == name)
+    };
+    if !of_kind(files, "EnvoyFilter").any(|(_, other)| patches(other).iter().any(asks)) {
+        report.add(
+            value.place,
+            Rule::ExtensionConfig,
+            format!(
+                "no filter asks for `{name}`, so it runs nowhere; add a patch of HTTP_FILTER or NETWORK_FILTER, INSERT_FIRST, \
+                 with this `name` and `config_discovery`",
+                name = name.escape_debug()
+            ),
+        );
+    }
+}
+
+/// A filter that asks for its configuration must get one: Istio sends what an EXTENSION_CONFIG adds, and its own plugins.
+fn check_delivery(filter: &Node, files: &[File], report: &mut Report<'_>) {
+    let name = filter.text_of("name");
+    if filter.get("config_discovery").is_none() || name.starts_with("extensions.istio.io/") {
+        return;
+    }
+    if filters::extension(name, files).is_none() {
+        report.add(
+            filter.place,
+            Rule::ExtensionConfig,
+            format!(
+                "nothing delivers `{name}`: the listener waits for it; add a patch of EXTENSION_CONFIG, ADD, with this `name` \
+                 and the filter",
+                name = name.escape_debug()
+            ),
+        );
     }
 }
 
@@ -34,6 +90,8 @@ fn check_changes(patch: &Node, report: &mut Report<'_>) {
     let target = match patch.text_of("apply_to") {
         "HTTP_FILTER" => filter.and_then(|it| it.get("sub_filter")).and_then(name),
         "NETWORK_FILTER" => filter.and_then(name),
+        // Without the chain of its port a connection comes to that for all other ports.
+        "FILTER_CHAIN" if operation.text() == Some("REMOVE") => None,
         _ => return,
     };
     let (merges, removes) =
@@ -50,9 +108,44 @@ fn check_changes(patch: &Node, report: &mut Report<'_>) {
     }
 }
 
+/// A patch that changes the chains of a listener, or takes away their TLS.
+fn check_listener_changes(patch: &Node, report: &mut Report<'_>) {
+    let Some(value) = patch.at(&["patch", "value"]) else { return };
+    let changes = operation(patch) == "MERGE" || operation(patch) == "REPLACE";
+    if context(patch) == "SIDECAR_OUTBOUND" || !changes {
+        return;
+    }
+    let applies = patch.text_of("apply_to");
+    if applies == "LISTENER" {
+        let chains = ["filter_chains", "default_filter_chain", "filter_chain_matcher", "use_original_dst"];
+        if let Some(changed) = chains.iter().find_map(|key| value.get(key)) {
+            report.add(
+                changed.place,
+                Rule::FilterPatched,
+                "this patch changes which filter chains the listener has, also those with the filter; use patches of \
+                 FILTER_CHAIN, or remove it",
+            );
+        }
+    }
+    if applies == "LISTENER" || applies == "FILTER_CHAIN" {
+        value.walk(&mut |node| {
+            let sockets =
+                node.members().filter(|(key, _)| ["transport_socket", "transportSocket"].contains(key));
+            for (_, socket) in sockets.filter(|(_, it)| tls::is_other(it)) {
+                report.add(
+                    socket.place,
+                    Rule::Tls,
+                    "this patch takes away the TLS of filter chains, also of those with the filter; merge a \
+                     DownstreamTlsContext, or remove it",
+                );
+            }
+        });
+    }
+}
+
 fn check_filter_patch(
     resource: &Node,
-    patch: &Node,
+    (index, patch): (usize, &Node),
     plugin: &Plugin,
     files: &[File],
     report: &mut Report<'_>,
@@ -80,11 +173,23 @@ fn check_filter_patch(
             "the filter judges who comes in; set `context: SIDECAR_INBOUND` or `GATEWAY`",
         ),
     }
+    if let Some(version) = patch.at(&["match", "proxy", "proxy_version"]) {
+        report.note(version.place, Rule::Match, "proxies of another version do not get the filter");
+    }
+    let network = patch.text_of("apply_to") == "NETWORK_FILTER";
+    order::check(
+        &Own { resource, index: Some(index), network, context: context(patch), port: port(patch) },
+        files,
+        report,
+    );
+    if let Some(port) = port(patch).filter(|_| context(patch) == "SIDECAR_INBOUND") {
+        report.guard(resource, port);
+    }
     check_tls_patch(resource, plugin, (context(patch), port(patch)), files, report);
 }
 
 /// Istio's TLS allows resumed sessions, so a patch of the same listener must not.
-fn check_tls_patch(
+pub(super) fn check_tls_patch(
     resource: &Node,
     plugin: &Plugin,
     (context, port): (&str, Option<u64>),
@@ -96,14 +201,17 @@ fn check_tls_patch(
     }
     let fits = |patch: &Node| {
         patch.text_of("apply_to") == "FILTER_CHAIN"
-            && [context, "ANY"].contains(&self::context(patch))
-            && (self::port(patch).is_none() || self::port(patch) == port)
+            && [context, "ANY"].contains(&workload::context(patch))
+            && (workload::port(patch).is_none() || workload::port(patch) == port)
     };
     let mut sockets = Vec::new();
     for (file, other) in of_kind(files, "EnvoyFilter").filter(|(_, other)| may_reach(other, resource)) {
         for patch in patches(other).iter().filter(|patch| fits(patch)) {
             let Some(socket) = patch.at(&["patch", "value", "transport_socket"]) else { continue };
-            let merges = patch.at(&["patch", "operation"]).and_then(Node::text) == Some("MERGE");
+            if tls::is_other(socket) {
+                continue;
+            }
+            let merges = operation(patch) == "MERGE";
             sockets.push((file, socket.typed_config().1, merges && reaches(other, resource)));
         }
     }
@@ -126,179 +234,4 @@ fn check_tls_patch(
              port that merges a `transport_socket` with both switches against it, as `peergate render` does",
         );
     }
-}
-
-/// Whether an `EnvoyFilter` surely patches the pods of a resource.
-fn reaches(filter: &Node, resource: &Node) -> bool {
-    let own = labels(resource);
-    let selected = labels(filter).is_none_or(|wanted| {
-        wanted.members().all(|(key, value)| label(own, key).is_some_and(|it| it.text() == value.text()))
-    });
-    selected && [namespace(resource), ROOT_NAMESPACE].contains(&namespace(filter))
-}
-
-/// Whether it may: a resource without a namespace goes to any.
-fn may_reach(filter: &Node, resource: &Node) -> bool {
-    let own = labels(resource);
-    let other_pods = labels(filter).is_some_and(|wanted| {
-        wanted.members().any(|(key, value)| label(own, key).is_some_and(|it| it.text() != value.text()))
-    });
-    let namespaces = ["", ROOT_NAMESPACE, namespace(resource)];
-    !other_pods && (namespace(resource).is_empty() || namespaces.contains(&namespace(filter)))
-}
-
-/// Checks a `WasmPlugin`, if it is ours.
-pub(super) fn check_wasm_plugin(resource: &Node, files: &[File], report: &mut Report<'_>) {
-    let Some(spec) = resource.get("spec") else { return };
-    let config = spec.get("plugin_config");
-    let text = config.map(|it| it.to_json().to_string()).unwrap_or_default();
-    let name = resource.at(&["metadata", "name"]).and_then(Node::text).unwrap_or_default();
-    let named =
-        [name, spec.text_of("plugin_name"), spec.text_of("url")].iter().any(|it| it.contains("peergate"));
-    if !named && !plugin::is_policy(&text) {
-        return;
-    }
-    report.filters += 1;
-    let configuration = match config {
-        Some(config) => plugin::policy(&text, config, report),
-        None => {
-            report.add(
-                spec.place,
-                Rule::Configuration,
-                "the filter has no configuration; give it as `pluginConfig`",
-            );
-            None
-        }
-    };
-    check_plugin_failure(spec, report);
-    check_plugin_place(spec, report);
-    let plugin = Plugin { place: spec.place, configuration };
-    let ports =
-        spec.list("match").iter().flat_map(|it| it.list("ports")).filter_map(|it| it.get("number")?.number());
-    let ports: Vec<_> = ports.map(Some).collect();
-    for port in if ports.is_empty() { vec![None] } else { ports } {
-        check_tls_patch(resource, &plugin, ("SIDECAR_INBOUND", port), files, report);
-    }
-    check_peer_authentication(resource, labels(resource), files, report);
-}
-
-fn check_plugin_failure(spec: &Node, report: &mut Report<'_>) {
-    let place = spec.place_of("fail_strategy");
-    match spec.text_of("fail_strategy") {
-        "FAIL_RELOAD" => {}
-        "FAIL_OPEN" => report.add(
-            place,
-            Rule::FailOpen,
-            "FAIL_OPEN lets requests pass when the filter fails; set FAIL_RELOAD",
-        ),
-        _ => report.add(
-            place,
-            Rule::FailurePolicy,
-            "after a trap every request gets 503 until Envoy is restarted; set `failStrategy: FAIL_RELOAD`",
-        ),
-    }
-    let url = spec.text_of("url");
-    if spec.text_of("sha256").is_empty() && !url.contains("@sha256:") && !url.starts_with("file:") {
-        report.add(
-            spec.place_of("url"),
-            Rule::CodeNotPinned,
-            "whoever can write there replaces the filter; set `sha256`",
-        );
-    }
-}
-
-fn check_plugin_place(spec: &Node, report: &mut Report<'_>) {
-    if !["AUTHN", "AUTHZ"].contains(&spec.text_of("phase")) {
-        report.add(
-            spec.place_of("phase"),
-            Rule::Phase,
-            "filters of earlier phases come first, and may answer what nobody has judged; set `phase: AUTHZ`",
-        );
-    }
-    let selectors = spec.list("match");
-    let inbound =
-        |it: &Node| it.get("mode").is_none() || it.is_one_of("mode", &["SERVER", "CLIENT_AND_SERVER"], &[]);
-    if !selectors.is_empty() && !selectors.iter().any(inbound) {
-        report.add(
-            spec.place_of("match"),
-            Rule::Match,
-            "the filter does not run on what comes in; set `mode: SERVER`",
-        );
-    }
-}
-
-/// Without STRICT a sidecar takes plaintext too, and clients without a certificate.
-fn check_peer_authentication(
-    resource: &Node,
-    labels: Option<&Node>,
-    files: &[File],
-    report: &mut Report<'_>,
-) {
-    let has = |key: &str, value: &Node| label(labels, key).is_some_and(|it| it.text() == value.text());
-    let selects = |it: &Node| {
-        let wanted = it.at(&["spec", "selector", "match_labels"]);
-        let fits = wanted.is_none_or(|wanted| wanted.members().all(|(key, value)| has(key, value)));
-        fits && ([namespace(resource), ROOT_NAMESPACE].contains(&namespace(it)))
-    };
-    let mut found = false;
-    for (file, authentication) in of_kind(files, "PeerAuthentication").filter(|(_, it)| selects(it)) {
-        found = true;
-        check_strict(authentication, &mut report.of(file));
-    }
-    if !found {
-        lenient(resource.place, report);
-    }
-}
-
-fn check_strict(authentication: &Node, report: &mut Report<'_>) {
-    let mode = authentication.at(&["spec", "mtls", "mode"]);
-    let ports = authentication.at(&["spec", "port_level_mtls"]);
-    let ports = ports.into_iter().flat_map(Node::members).filter_map(|(_, it)| it.get("mode"));
-    for mode in mode.into_iter().chain(ports).filter(|it| it.text() != Some("STRICT")) {
-        lenient(mode.place, report);
-    }
-    if mode.is_none() {
-        lenient(authentication.place, report);
-    }
-}
-
-fn lenient(place: Place, report: &mut Report<'_>) {
-    report.add(
-        place,
-        Rule::PeerAuthentication,
-        "sidecars take plaintext and clients without a \
-        certificate; use a PeerAuthentication with `mtls: {mode: STRICT}` for these pods",
-    );
-}
-
-fn of_kind<'a>(files: &'a [File], kind: &str) -> impl Iterator<Item = (&'a File, &'a Node)> {
-    let all = files.iter().flat_map(|file| file.resources.iter().map(move |resource| (file, resource)));
-    all.filter(move |(_, resource)| resource.text_of("kind") == kind)
-}
-
-fn namespace(resource: &Node) -> &str {
-    resource.at(&["metadata", "namespace"]).and_then(Node::text).unwrap_or_default()
-}
-
-/// Of the pods that an `EnvoyFilter` or a `WasmPlugin` selects.
-fn labels(resource: &Node) -> Option<&Node> {
-    let of = |path: &[&str]| resource.at(path);
-    of(&["spec", "workload_selector", "labels"]).or_else(|| of(&["spec", "selector", "match_labels"]))
-}
-
-fn label<'a>(labels: Option<&'a Node>, key: &str) -> Option<&'a Node> {
-    labels?.members().find(|(known, _)| *known == key).map(|(_, value)| value)
-}
-
-fn patches(resource: &Node) -> &[Node] {
-    resource.at(&["spec", "config_patches"]).map_or(&[], Node::items)
-}
-
-fn context(patch: &Node) -> &str {
-    patch.at(&["match", "context"]).and_then(Node::text).unwrap_or("ANY")
-}
-
-fn port(patch: &Node) -> Option<u64> {
-    let listener = patch.at(&["match", "listener"])?;
-    listener.get("port_number").or_else(|| listener.at(&["filter_chain", "destination_port"]))?.number()
 }

@@ -2,38 +2,46 @@
 
 use peergate_policy::Configuration;
 
+use super::file::File;
+use super::gate::{Chain, Gate};
 use super::node::Node;
 use super::plugin::Plugin;
+use super::resource::Resource;
+use super::route::CONNECTION_MANAGER;
 use super::{Report, Rule, filters, http, tls};
 use crate::render::Authentication;
 
-const CONNECTION_MANAGER: &str = ".http_connection_manager.v3.HttpConnectionManager";
-
-/// Checks a listener, if one of its chains has the filter.
-pub(super) fn check(listener: &Node, report: &mut Report<'_>) {
+/// Checks a listener, and what is around the filter where a chain has it.
+pub(super) fn check<'a>(file: &'a File, resource: &'a Resource, report: &mut Report<'_>) -> Gate<'a> {
+    let (_, listener) = resource.node.typed();
     let chains: Vec<_> =
         listener.list("filter_chains").iter().chain(listener.get("default_filter_chain")).collect();
     let plugins: Vec<_> = chains.iter().map(|chain| plugins(chain, report)).collect();
-    if plugins.iter().all(Vec::is_empty) {
-        return;
-    }
-    for (chain, plugins) in chains.iter().zip(&plugins) {
-        if plugins.is_empty() {
-            report.add(
-                chain.place,
-                Rule::ChainUnguarded,
-                "this filter chain does not have the filter, \
-                and others of the listener have; put it into each, or remove the chain",
-            );
-            continue;
+    let guarded = |index: usize| plugins.get(index).is_some_and(|it| !it.is_empty());
+    let mut ways: Vec<_> =
+        (0..).zip(&chains).map(|(index, node)| Chain { node, guarded: guarded(index) }).collect();
+    ways.extend(listener.get("api_listener").map(|node| Chain { node, guarded: is_guarded(node, report) }));
+    // `udp_proxy` is one of these, and connects by itself.
+    let connects = |it: &Node| it.typed_config().0.contains(".udp_proxy.");
+    let filters = listener.get("listener_filters").filter(|it| it.items().iter().any(connects));
+    ways.extend(filters.map(|node| Chain { node, guarded: false }));
+    if plugins.iter().any(|it| !it.is_empty()) {
+        for (chain, plugins) in chains.iter().zip(&plugins).filter(|(_, plugins)| !plugins.is_empty()) {
+            let asked = plugins.iter().map(Plugin::authentication).min_by_key(|it| strictness(*it));
+            tls::check(chain, asked.unwrap_or(Authentication::Verified), report);
+            if chains.len() > 1 {
+                check_names(chain, plugins, report);
+            }
         }
-        let asked = plugins.iter().map(Plugin::authentication).min_by_key(|it| strictness(*it));
-        tls::check(chain, asked.unwrap_or(Authentication::Verified), report);
-        if chains.len() > 1 {
-            check_names(chain, plugins, report);
-        }
+        check_inspector(listener, &chains, report);
     }
-    check_inspector(listener, &chains, report);
+    Gate { file, resource, chains: ways }
+}
+
+/// Whether an `api_listener` has the filter.
+fn is_guarded(listener: &Node, report: &mut Report<'_>) -> bool {
+    let manager = listener.get("api_listener").map(|it| it.typed().1);
+    manager.is_some_and(|manager| !http::check(manager, report).is_empty())
 }
 
 fn strictness(authentication: Authentication) -> u8 {

@@ -1,24 +1,37 @@
-//! Whether configuration for Envoy or Istio is safe: every place with the filter is looked at, with its listener, its TLS and its
-//! routes. What could let a request pass that nobody judged is a finding.
+//! Whether configuration for Envoy or Istio is safe: every listener is looked at, with its filters, its TLS and its routes. What could let
+//! a request pass that nobody judged is a finding.
 
+mod cluster;
 mod error;
+mod file;
 mod filters;
 mod finding;
+mod gate;
 mod http;
 mod istio;
+mod kubernetes;
 mod listener;
 mod node;
+mod order;
+mod peer_authentication;
 mod plugin;
+mod resource;
+mod route;
+mod text;
 mod tls;
+mod wasm_plugin;
+mod workload;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use error::LintError;
 pub use finding::{Finding, Rule, Severity};
 pub use node::Place;
 
-use crate::files::{Audience, read};
+use file::File;
+use gate::Gate;
 use node::Node;
+use resource::{Kind, Resource};
 
 /// What was found in some files that belong together.
 #[derive(Debug, Default)]
@@ -27,6 +40,8 @@ pub struct Findings {
     pub list: Vec<Finding>,
     /// Places with the filter.
     pub filters: usize,
+    /// Ports of sidecars that resources of Istio put the filter before, and the resource.
+    patched: Vec<(String, u64)>,
 }
 
 impl Findings {
@@ -36,180 +51,128 @@ impl Findings {
     }
 }
 
-/// Looks at bootstrap files, LDS, RDS and ECDS files, and Istio's resources; YAML or JSON. Resources may be in any of them: a
-/// `PeerAuthentication` in one file is known to a `WasmPlugin` in another.
+/// Looks at bootstrap files, files of LDS, RDS, CDS, EDS, SDS and ECDS, dumps of `/config_dump`, and Istio's resources; YAML or JSON.
+/// Resources may be in any of them: a `PeerAuthentication` in one file is known to a `WasmPlugin` in another.
 ///
 /// # Errors
 /// A file that cannot be read, or is neither YAML nor JSON.
 pub fn lint(paths: &[PathBuf]) -> Result<Findings, LintError> {
-    let files = paths.iter().map(|path| File::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let names: Vec<_> = files.iter().flat_map(|file| &file.resources).flat_map(http::names).collect();
-    let names = &names[..];
+    let mut proxies = 0;
+    let files = paths.iter().map(|path| File::read(path, &mut proxies)).collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<_> = files.iter().flat_map(|file| &file.documents).flat_map(http::names).collect();
+    let (files, names) = (&files[..], &names[..]);
     let mut findings = Findings::default();
-    for file in &files {
-        let mut report = Report { file, names, findings: &mut findings, filters: 0 };
-        let before = report.findings.list.len();
-        check_text(&mut report);
+    let mut gates = Vec::new();
+    for file in files {
+        let mut report = Report { file, files, names, findings: &mut findings, filters: 0 };
+        text::check(&mut report);
         for resource in &file.resources {
-            check_resource(resource, &files, &mut report);
+            gates.extend(check_resource(resource, file, &mut report));
         }
         plugin::check_shared_vms(&file.resources, &mut report);
         let filters = report.filters;
         findings.filters += filters;
-        // What an alias repeats is said once.
-        findings.list[before..].sort();
-        findings.list.dedup();
     }
+    kubernetes::check_names(files, names, &mut findings);
+    gate::check(&gates, files, names, &mut findings);
     if findings.filters == 0
         && let Some(file) = files.first()
     {
-        Report { file, names, findings: &mut findings, filters: 0 }.add(
-            Place { line: 1, column: 1 },
-            Rule::NoFilter,
-            "there is no filter of peergate here, so nobody is refused; name the files that have it",
-        );
+        let mut report = Report { file, files, names, findings: &mut findings, filters: 0 };
+        text::check_absence(&mut report);
     }
+    // What an alias or a second look repeats is said once.
+    let order = |finding: &Finding| paths.iter().position(|path| *path == finding.file);
+    findings.list.sort_by(|one, other| order(one).cmp(&order(other)).then_with(|| one.cmp(other)));
+    findings.list.dedup();
     Ok(findings)
 }
 
-fn check_resource(resource: &Node, files: &[File], report: &mut Report<'_>) {
-    match resource.text_of("kind") {
-        "EnvoyFilter" => return istio::check_envoy_filter(resource, files, report),
-        "WasmPlugin" => return istio::check_wasm_plugin(resource, files, report),
-        "PeerAuthentication" => return,
-        _ => {}
+fn check_resource<'a>(resource: &'a Resource, file: &'a File, report: &mut Report<'_>) -> Option<Gate<'a>> {
+    let node = &resource.node;
+    let (_, message) = node.typed();
+    match resource.kind {
+        Kind::Listener => return Some(listener::check(file, resource, report)),
+        Kind::Kubernetes => check_kubernetes(node, report),
+        Kind::Extension if !resource.patched => check_extension(message, report),
+        Kind::Routes | Kind::ScopedRoutes | Kind::VirtualHost => http::check_routes(message, report),
+        Kind::Secret => {
+            if let Some(validation) = message.get("validation_context") {
+                tls::check_leniency(validation, report);
+            }
+        }
+        Kind::Bootstrap => check_bootstrap(message, report),
+        Kind::Refused => {
+            let details = message.text_of("details");
+            let message = format!(
+                "Envoy refused the last update of a listener, and goes on as before: {}",
+                details.escape_debug()
+            );
+            report.note(node.place, Rule::UpdateRefused, message);
+        }
+        Kind::Unknown => check_unknown(node, report),
+        Kind::Extension | Kind::Cluster | Kind::Endpoints | Kind::Harmless => {}
     }
-    if !check_discovered(resource, report) {
-        report.note(resource.place, Rule::NotLookedAt, "not looked at: nothing is known of what this is");
+    None
+}
+
+fn check_kubernetes(node: &Node, report: &mut Report<'_>) {
+    let files = report.files;
+    match node.text_of("kind") {
+        "EnvoyFilter" => istio::check_envoy_filter(node, files, report),
+        "WasmPlugin" | "TrafficExtension" => wasm_plugin::check(node, files, report),
+        "PeerAuthentication" | "ConfigMap" => {}
+        _ => check_unknown(node, report),
     }
 }
 
-/// Checks what Envoy reads itself; whether anything did.
-fn check_discovered(resource: &Node, report: &mut Report<'_>) -> bool {
-    let (kind, resource) = resource.typed();
-    let mut known = resource.get("static_resources").is_some();
-    if let Some(resources) = resource.at(&["static_resources", "listeners"]) {
-        resources.items().iter().for_each(|it| listener::check(it, report));
-    }
-    if resource.get("filter_chains").or(resource.get("default_filter_chain")).is_some() {
-        known = true;
-        listener::check(resource, report);
-    }
-    if kind.ends_with(".TypedExtensionConfig") {
-        known = true;
-        check_extension(resource, report);
-    }
-    // RDS, SRDS, VHDS
-    if kind.contains(".route.v3.")
-        || ["virtual_hosts", "route_configuration", "domains"].iter().any(|key| resource.get(key).is_some())
+/// Listeners that a control plane delivers are in none of these files, unless files of LDS or a dump are among them.
+fn check_bootstrap(bootstrap: &Node, report: &mut Report<'_>) {
+    let delivered = bootstrap.at(&["dynamic_resources", "lds_config"]);
+    let listeners =
+        || report.files.iter().flat_map(|file| &file.resources).filter(|it| it.kind == Kind::Listener);
+    let given = bootstrap.at(&["static_resources", "listeners"]).map_or(0, |it| it.items().len());
+    if let Some(delivered) = delivered
+        && listeners().count() <= given
     {
-        known = true;
-        http::check_routes(resource, report);
+        report.note(
+            delivered.place,
+            Rule::NotLookedAt,
+            "listeners are delivered by LDS, and not in these files; give the file of LDS, or the `/config_dump` of the Envoy",
+        );
     }
-    for secret in secrets(resource) {
-        known = true;
-        if let Some(validation) = secret.get("validation_context") {
-            tls::check_leniency(validation, report);
-        }
+}
+
+/// What is not known is passed over, unless the filter is somewhere in it.
+fn check_unknown(node: &Node, report: &mut Report<'_>) {
+    let mut filter = None;
+    node.walk(&mut |inner| {
+        let (kind, message) = inner.typed_config();
+        filter = filter.or_else(|| plugin::ours(inner.text_of("name"), kind, message).map(|_| inner.place));
+    });
+    match filter {
+        Some(place) => report.add(
+            place,
+            Rule::NotLookedAt,
+            "peergate's filter is here, in a place of which nothing is known; give the listener that has it, or the \
+             `/config_dump` of the Envoy",
+        ),
+        None => report.note(node.place, Rule::NotLookedAt, "not looked at: nothing is known of what this is"),
     }
-    known
 }
 
 /// ECDS
 fn check_extension(extension: &Node, report: &mut Report<'_>) {
-    let name = extension.text_of("name");
-    if filters::check_one(extension, report).is_none() && name.contains("peergate") {
-        report.add(
-            extension.place,
-            Rule::Discovered,
-            "another filter takes the place of peergate's, and judges nobody; deliver the filter, or rename this",
-        );
-    }
-}
-
-/// Secrets in a bootstrap, or a resource that is one.
-fn secrets(resource: &Node) -> impl Iterator<Item = &Node> {
-    let listed = resource.at(&["static_resources", "secrets"]).map_or(&[][..], Node::items);
-    let secret =
-        |it: &&Node| it.typed().0.ends_with(".tls.v3.Secret") || it.get("validation_context").is_some();
-    listed.iter().chain(Some(resource).filter(secret))
-}
-
-/// Members that Envoy drops, and documents that it does not read.
-fn check_text(report: &mut Report<'_>) {
-    let file = report.file;
-    for (line, text) in (1..).zip(file.text.lines()).filter(|(_, text)| !text.trim_start().starts_with('#')) {
-        let tag = ["!ignore", "!<!ignore>"].iter().find_map(|tag| text.find(tag));
-        if let Some(at) = tag.or(text.starts_with("%TAG").then_some(0)) {
-            let column = u32::try_from(text[..at].chars().count() + 1).unwrap_or(u32::MAX);
-            report.add(
-                Place { line, column },
-                Rule::FieldIgnored,
-                "Envoy drops what has the tag `!ignore`; remove the tag, or what has it",
-            );
-        }
-    }
-    for resource in &file.resources {
-        resource.walk(&mut |node| {
-            for (key, value) in node.repeated() {
-                let key = key.escape_debug();
-                let message = format!(
-                    "`{key}` is here as snake_case and as camelCase, and Envoy takes one of them; remove one"
-                );
-                report.add(value.place, Rule::FieldRepeated, message);
-            }
-        });
-    }
-    if let Some(place) = file.unread {
-        report.add(
-            place,
-            Rule::Documents,
-            "Envoy reads the first document of a file, and no other; give each a file of its own",
-        );
-    }
-}
-
-/// A file with its documents.
-struct File {
-    path: PathBuf,
-    text: String,
-    /// Documents, and in their place what lists in them hold: `items` of Kubernetes, `resources` of xDS.
-    resources: Vec<Node>,
-    /// The first document that Envoy does not read.
-    unread: Option<Place>,
-}
-
-/// What a control plane wraps to give it a name and a version.
-fn unwrapped(resource: &Node) -> &Node {
-    match resource.get("resource") {
-        Some(inner) if resource.typed().0.ends_with(".discovery.v3.Resource") => unwrapped(inner),
-        _ => resource,
-    }
-}
-
-impl File {
-    fn read(path: &Path) -> Result<Self, LintError> {
-        let bytes = read(path, Audience::Everybody).map_err(LintError::File)?;
-        let text = String::from_utf8(bytes).map_err(|_| LintError::Encoding(path.to_owned()))?;
-        let documents = Node::documents(&text)
-            .map_err(|error| LintError::Content { path: path.to_owned(), error: Box::new(error) })?;
-        let documents: Vec<_> = documents.into_iter().filter(|it| !it.is_null()).collect();
-        let kubernetes = |it: &Node| it.get("kind").is_some() && it.get("apiVersion").is_some();
-        let unread = documents.get(1).filter(|_| !documents.iter().all(kubernetes)).map(|it| it.place);
-        let mut resources = Vec::new();
-        for document in documents {
-            match document.get("items").or(document.get("resources")) {
-                Some(list) => resources.extend(list.items().iter().map(unwrapped).cloned()),
-                None => resources.push(unwrapped(&document).clone()),
-            }
-        }
-        Ok(Self { path: path.to_owned(), text, resources, unread })
+    if filters::check_one(extension, report).is_none() {
+        filters::check_replacement(extension, report);
     }
 }
 
 /// Where findings go.
 struct Report<'a> {
     file: &'a File,
+    /// All that belong together.
+    files: &'a [File],
     /// Of Wasm filters, in all files.
     names: &'a [String],
     findings: &'a mut Findings,
@@ -231,8 +194,20 @@ impl Report<'_> {
 
     /// The secret of that name, where the files say what it is.
     fn secret(&self, name: &str) -> Option<&Node> {
-        let mut all = self.file.resources.iter().flat_map(secrets);
-        all.find(|it| it.text_of("name") == name && it.get("validation_context").is_some())
+        let fits = |it: &Resource| {
+            let secret = it.node.typed().1;
+            it.kind == Kind::Secret
+                && secret.text_of("name") == name
+                && secret.get("validation_context").is_some()
+        };
+        route::lookup(self.files, 0, fits).map(|(_, resource)| resource.node.typed().1)
+    }
+
+    /// Says that a resource of Istio puts the filter before a port of sidecars.
+    fn guard(&mut self, resource: &Node, port: u64) {
+        let name = resource.at(&["metadata", "name"]).and_then(Node::text).unwrap_or_default();
+        let title = format!("the {} `{}`", resource.text_of("kind"), name.escape_debug());
+        self.findings.patched.push((title, port));
     }
 
     /// Whether a filter of that name is ours, or any of Wasm.
@@ -242,16 +217,13 @@ impl Report<'_> {
 
     /// Reports about a resource of another file.
     fn of<'b>(&'b mut self, file: &'b File) -> Report<'b> {
-        Report { file, names: self.names, findings: self.findings, filters: 0 }
+        Report { file, files: self.files, names: self.names, findings: self.findings, filters: 0 }
     }
 
     /// The place of a line and a column of a text. Only in a block (`|`) do they show where in the file that is.
     fn inside(&self, value: &Node, line: u32, column: u32) -> Place {
         let Place { line: first, column: indented } = value.place;
-        let header =
-            usize::try_from(first).ok().and_then(|first| self.file.text.lines().nth(first.checked_sub(2)?));
-        let header = header.map_or("", |text| text.split(" #").next().unwrap_or_default()).trim_end();
-        if ["|", "|-", "|+"].iter().any(|it| header.ends_with(it)) {
+        if self.file.is_block(value.place) {
             Place { line: first + line - 1, column: indented + column - 1 }
         } else {
             value.place

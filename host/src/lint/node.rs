@@ -79,12 +79,49 @@ impl Node {
         self.get(name).and_then(Self::text).unwrap_or_default()
     }
 
+    /// Whether this is a mapping.
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.content, Content::Map(_))
+    }
+
+    /// Whether this is a list.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.content, Content::List(_))
+    }
+
+    /// Moves the places of a document to where its text is: in a block, whose first character is at `start`, or all to `start`.
+    pub(super) fn relocate(&mut self, start: Place, block: bool) {
+        let Place { line, column } = self.place;
+        self.place = if block {
+            Place { line: start.line + line - 1, column: start.column + column - 1 }
+        } else {
+            start
+        };
+        match &mut self.content {
+            Content::List(items) => items.iter_mut().for_each(|item| item.relocate(start, block)),
+            Content::Map(members) => members.iter_mut().for_each(|(_, value)| value.relocate(start, block)),
+            Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text(_) => {}
+        }
+    }
+
     pub(super) fn is_null(&self) -> bool {
         matches!(self.content, Content::Null)
     }
 
     pub(super) fn number(&self) -> Option<u64> {
         if let Content::Number(number) = &self.content { number.as_u64() } else { None }
+    }
+
+    /// A number with a sign.
+    pub(super) fn integer(&self) -> Option<i64> {
+        if let Content::Number(number) = &self.content { number.as_i64() } else { None }
+    }
+
+    /// A mapping with this as its only member, in a list.
+    pub(super) fn listed(self, name: &str) -> Self {
+        let place = self.place;
+        let list = Self { content: Content::List(vec![self]), place };
+        Self { content: Content::Map(vec![(name.to_owned(), list)]), place }
     }
 
     /// Whether a member is true, in any of the words that Envoy's YAML has for it.
@@ -152,6 +189,18 @@ impl Node {
 /// Whether a key is `snake_case` or the same as `snakeCase`.
 fn is_named(key: &str, name: &str) -> bool {
     key == name || key == camel(name)
+}
+
+/// A key as protobuf writes it, `camelCase` made `snake_case`.
+pub(super) fn snake(key: &str) -> String {
+    let mut snake = String::with_capacity(key.len() + 4);
+    for character in key.chars() {
+        if character.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(character.to_ascii_lowercase());
+    }
+    snake
 }
 
 fn camel(name: &str) -> String {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use peergate_policy::Configuration;
 
-use super::node::{Node, Place};
+use super::node::{Node, Place, snake};
+use super::resource::{Kind, Resource};
 use super::{Report, Rule};
 use crate::render::Authentication;
 
@@ -136,6 +137,12 @@ fn check_configuration(config: &Node, report: &mut Report<'_>) -> Option<Configu
     }
 }
 
+/// The configuration of a plugin that is checked elsewhere.
+pub(super) fn configuration(config: &Node) -> Option<Configuration> {
+    let text = config.at(&["configuration", "value"]).and_then(Node::text)?;
+    Configuration::parse(text).ok()
+}
+
 /// Judges the JSON as the filter does. `value` is where it stands.
 pub(super) fn policy(text: &str, value: &Node, report: &mut Report<'_>) -> Option<Configuration> {
     let configuration = match Configuration::parse(text) {
@@ -174,10 +181,15 @@ struct User<'a> {
 
 /// A VM that a plugin of ours has in common with any other plugin. In one chain the same configuration may decide twice, about the
 /// connection and about its requests: what stops one should stop the other.
-pub(super) fn check_shared_vms(resources: &[Node], report: &mut Report<'_>) {
+pub(super) fn check_shared_vms(resources: &[Resource], report: &mut Report<'_>) {
     let mut all: BTreeMap<&str, Vec<User<'_>>> = BTreeMap::new();
-    for resource in resources {
-        collect(resource, None, &mut all);
+    // What a bootstrap or a patch adds is here in two forms.
+    for resource in resources.iter().filter(|it| !it.patched) {
+        let parts = resource.node.typed().1.members().filter(|(key, _)| snake(key) != "static_resources");
+        match resource.kind {
+            Kind::Bootstrap => parts.for_each(|(_, part)| collect(part, None, &mut all)),
+            _ => collect(&resource.node, None, &mut all),
+        }
     }
     for (name, users) in all {
         let first = &users[0];

@@ -30,6 +30,12 @@ pub(super) fn check(chain: &Node, asked: Authentication, report: &mut Report<'_>
     }
 }
 
+/// Whether this transport socket is another one than TLS with clients, or null.
+pub(super) fn is_other(socket: &Node) -> bool {
+    let (kind, _) = socket.typed_config();
+    socket.is_null() || (!kind.is_empty() && !kind.ends_with(CONTEXT))
+}
+
 const SWITCHES: [&str; 5] = [
     "require_client_certificate",
     "session_ticket_keys",

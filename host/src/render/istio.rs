@@ -12,8 +12,8 @@ use super::{Authentication, Plugin, RenderError};
 /// Where the filter goes in a mesh.
 #[derive(Clone, Debug)]
 pub struct Mesh {
-    /// The resources' name.
-    pub name: String,
+    /// The resources' name; without one, `peergate-http-8080` of protocol and port.
+    pub name: Option<String>,
     /// Their namespace; without one, that of whoever applies them.
     pub namespace: Option<String>,
     /// Labels of the pods.
@@ -46,10 +46,10 @@ impl Mesh {
     /// The endpoint's kind needs TLS that Istio does not offer, or the release shows no certificate to network filters.
     pub fn envoy_filter(&self, plugin: &Plugin, filter: &Path) -> Result<Vec<Value>, RenderError> {
         self.check(plugin)?;
-        let vm_id = format!("peergate_{}_{}", self.name, self.port);
-        let mut patches = vec![self.insert_first(&wasm(self.protocol, &vm_id, filter, plugin.text()))];
+        let name = self.name(plugin.endpoint());
+        let mut patches = vec![self.insert_first(&wasm(self.protocol, &vm_id(&name), filter, plugin.text()))];
         patches.extend(self.preparations(plugin.authentication()));
-        Ok(self.with_authentication(self.patch_resource(&self.name, patches)))
+        Ok(self.with_authentication(&name, self.patch_resource(&name, patches)))
     }
 
     /// A `WasmPlugin`, with an `EnvoyFilter` for what plugins cannot change, and for sidecars a `PeerAuthentication`.
@@ -78,12 +78,30 @@ impl Mesh {
         if self.labels.is_empty() {
             spec.as_object_mut().map(|spec| spec.remove("selector"));
         }
-        let resource = self.resource("extensions.istio.io/v1alpha1", "WasmPlugin", &self.name, spec);
-        let mut resources = self.with_authentication(resource);
-        resources.push(
-            self.patch_resource(&format!("{}-proxy", self.name), self.preparations(plugin.authentication())),
-        );
+        let name = self.name(plugin.endpoint());
+        let resource = self.resource("extensions.istio.io/v1alpha1", "WasmPlugin", &name, spec);
+        let mut resources = self.with_authentication(&name, resource);
+        resources
+            .push(self.patch_resource(&format!("{name}-proxy"), self.preparations(plugin.authentication())));
         Ok(resources)
+    }
+
+    /// The resources' name. `kubectl apply` replaces what has the same name, so what can stand in one workload must differ in it:
+    /// protocol and port, and the endpoint's kind where it is not the usual one.
+    fn name(&self, endpoint: Endpoint) -> String {
+        if let Some(name) = &self.name {
+            return name.clone();
+        }
+        let kind = match endpoint {
+            Endpoint::Peer => "",
+            Endpoint::Mtls => "mtls-",
+            Endpoint::Token => "token-",
+        };
+        let protocol = match self.protocol {
+            Protocol::Http => "http",
+            Protocol::Tcp => "tcp",
+        };
+        format!("peergate-{kind}{protocol}-{}", self.port)
     }
 
     /// Sidecars verify certificates of the mesh, gateways those of their Gateway: neither takes a certificate unseen.
@@ -179,8 +197,10 @@ impl Mesh {
         self.resource("networking.istio.io/v1alpha3", "EnvoyFilter", name, spec)
     }
 
-    /// Only mutual TLS: nothing that comes in without a certificate reaches the filter.
-    fn with_authentication(&self, resource: Value) -> Vec<Value> {
+    /// Only mutual TLS: nothing that comes in without a certificate reaches the filter. STRICT is for the whole workload, not for a port:
+    /// of several with a selector Istio takes the oldest and none of the others' ports (`ComposePeerAuthentication`,
+    /// istio/istio pilot/pkg/security/authn/policy_applier.go), so each file must be enough for all.
+    fn with_authentication(&self, name: &str, resource: Value) -> Vec<Value> {
         if self.gateway {
             return vec![resource];
         }
@@ -188,7 +208,7 @@ impl Mesh {
         if !self.labels.is_empty() {
             spec["selector"] = json!({"matchLabels": self.labels});
         }
-        vec![self.resource("security.istio.io/v1", "PeerAuthentication", &self.name, spec), resource]
+        vec![self.resource("security.istio.io/v1", "PeerAuthentication", name, spec), resource]
     }
 
     fn resource(&self, version: &str, kind: &str, name: &str, spec: Value) -> Value {
@@ -198,6 +218,12 @@ impl Mesh {
         }
         json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
     }
+}
+
+/// A VM of its own for each resource. A dot would end its name in statistics.
+fn vm_id(name: &str) -> String {
+    let id = name.replace(['-', '.'], "_");
+    if id.starts_with("peergate") { id } else { format!("peergate_{id}") }
 }
 
 const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";

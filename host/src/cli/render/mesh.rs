@@ -47,9 +47,10 @@ struct Place {
     /// How clients are known [default: the one that the policy can be for]
     #[arg(long, value_name = "KIND", value_parser = endpoint())]
     endpoint: Option<Endpoint>,
-    /// The resources' name
-    #[arg(long, default_value = "peergate")]
-    name: String,
+    /// The resources' name. Two workloads of one namespace with the same port need one each: the same name would replace the other
+    /// [default: peergate-PROTOCOL-PORT, such as peergate-http-8080]
+    #[arg(long)]
+    name: Option<String>,
     /// Their namespace
     #[arg(long)]
     namespace: Option<String>,
