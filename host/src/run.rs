@@ -4,6 +4,7 @@ mod check;
 mod effective;
 mod error;
 mod generation;
+mod guard;
 mod keeper;
 mod modes;
 mod needs;

@@ -19,7 +19,7 @@ use peergate_tests::{
     host::{Host, Start, write_policy},
     http1::Message,
     pki::{Peer, Pki},
-    policies::{node, vespa_example},
+    policies::node,
     root,
     upstream::Upstream,
     wait,
@@ -122,7 +122,7 @@ fn host_configuration(
         "inbound": [{
             "address": "127.0.0.1:0",
             "upstream": {"address": upstream.address},
-            "endpoints": [{"endpoint": "peer", "policy": write_policy(pki, &vespa_example())}],
+            "endpoints": [{"endpoint": "peer", "policy": write_policy(pki, &json!({}))}],
         }],
     });
     let path = pki.file("host.json");

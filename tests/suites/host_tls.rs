@@ -337,7 +337,7 @@ fn tcp_reaches_the_upstream_only_for_admitted_peers() {
 #[test]
 fn a_filter_that_traps_or_never_ends_denies_and_is_replaced() {
     let (pki, upstream) = (Pki::new(), Upstream::http());
-    let host = Start::new(&pki, &vespa_example(), upstream.address).filter(&faulty_filter(&pki)).start();
+    let host = Start::new(&pki, &json!({}), upstream.address).filter(&faulty_filter(&pki)).start();
     let good = pki.peer(&Leaf::new().cn("good").dns("any"));
     let connect = |peer: &Peer| Client::connect(host.address, pki.ca(), Some(&peer.credential));
     for fault in ["trap", "loop"] {
@@ -368,7 +368,7 @@ fn tcp_is_not_forwarded_by_a_filter_that_cannot_refuse_connections() {
         let path = pki.file("weak.wasm");
         fs::write(&path, wat::parse_str(format!("(module {marks} {callbacks})")).expect("a module"))
             .expect("the filter");
-        let start = Start::new(&pki, &vespa_example(), upstream.address).filter(&path);
+        let start = Start::new(&pki, &json!({}), upstream.address).filter(&path);
         let start = if protocol == "tcp" { start.tcp() } else { start };
         let Some(refusal) = refusal else {
             drop(start.start());
@@ -469,7 +469,7 @@ fn a_filter_that_everybody_can_change_is_refused() {
     let (pki, upstream) = (Pki::new(), Upstream::http());
     let path = faulty_filter(&pki);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("a mode");
-    let start = Start::new(&pki, &vespa_example(), upstream.address).filter(&path);
+    let start = Start::new(&pki, &json!({}), upstream.address).filter(&path);
     let finished = start.command().output().expect("a process");
     let error = String::from_utf8_lossy(&finished.stderr);
     assert_eq!(finished.status.code(), Some(2), "{error}");

@@ -385,7 +385,7 @@ fn every_panel_and_every_alert_says_what_happened() {
     let clients = Clients::new();
     let upstream = Upstream::http();
     let (host, host_doors, host_policy) = start_host(&clients, upstream.address);
-    let faulty = Start::new(&clients.pki, &policy(), upstream.address).admin();
+    let faulty = Start::new(&clients.pki, &json!({}), upstream.address).admin();
     let faulty = faulty.filter(&faulty_filter(&clients.pki)).start();
     let mut dynamic = Dynamic::start(&clients);
     let (envoy_doors, bypassed) = (dynamic.doors(), start_bypassed(&clients.pki, upstream.address, &[]));

@@ -76,6 +76,11 @@ extern "C" fn proxy_abi_version_0_2_1() {}
 #[unsafe(no_mangle)]
 extern "C" fn peergate_filters_connections_and_requests() {}
 
+/// Says to our own host that this module enforces the rules of the policy that it is given. The host runs other filters only with
+/// policies that have none.
+#[unsafe(no_mangle)]
+extern "C" fn peergate_enforces_policy() {}
+
 /// Called once before anything else.
 #[unsafe(no_mangle)]
 extern "C" fn _initialize() {

@@ -70,6 +70,13 @@ const DEFAULTS: [(&[&str], &[&str]); 9] = [
     (&["/reindexing/**"], &["vespa.cluster_controller.reindexing"]),
 ];
 
+impl HttpCapabilities {
+    /// Whether the policy has no `http-capabilities`.
+    pub(crate) fn is_default(&self) -> bool {
+        self.default
+    }
+}
+
 impl Default for HttpCapabilities {
     fn default() -> Self {
         let entry = |(paths, alternatives): &(&[&str], &[&str])| HttpCapability {

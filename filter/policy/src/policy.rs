@@ -201,6 +201,21 @@ impl Policy {
         &self.upstream_headers
     }
 
+    /// The keys of this policy that only the filter enforces; none where it admits every verified certificate and asks for nothing
+    /// else.
+    pub fn enforced_keys(&self) -> Vec<&'static str> {
+        let keys = [
+            ("authorized-peers", !self.admits_any_authenticated()),
+            ("authorization-mode", self.authorization_mode != Mode::Enforce),
+            ("capability-mode", self.capability_mode != Mode::Enforce),
+            ("data-plane", self.data_plane.is_some()),
+            ("http-capabilities", !self.http_capabilities.is_default()),
+            ("spiffe-strict", self.spiffe_strict),
+            ("upstream-headers", self.upstream_headers != UpstreamHeaders::default()),
+        ];
+        keys.into_iter().filter(|(_, present)| *present).map(|(key, _)| key).collect()
+    }
+
     /// What is legal and probably not meant: one sentence each. Places are those in the text that was parsed.
     pub fn warnings(&self) -> &[PolicyWarning] {
         &self.warnings

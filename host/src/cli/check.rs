@@ -28,6 +28,9 @@ pub(super) struct Check {
     /// How findings of `--envoy` are printed
     #[arg(long, value_enum, default_value_t = Format::Human, requires = "envoy")]
     format: Format,
+    /// The filter of others that the host would run with the policy
+    #[arg(long, value_name = "WASM", requires = "policy")]
+    filter: Option<PathBuf>,
     /// Kind of endpoint [default: the one that the policy can be for]
     #[arg(long, value_name = "KIND", value_parser = endpoint())]
     endpoint: Option<Endpoint>,
@@ -75,7 +78,8 @@ impl Check {
 
     fn checked(&self) -> Result<(), RunError> {
         if let Some(path) = &self.policy {
-            let Checked { policy, warnings } = check(path, self.endpoint, self.target == Target::Host)?;
+            let for_host = self.target == Target::Host;
+            let Checked { policy, warnings } = check(path, self.endpoint, for_host, self.filter.as_deref())?;
             super::warn(&warnings);
             super::print(format!("{}: good, {}\n", path.display(), admitted(&policy)));
         }

@@ -7,26 +7,33 @@ use peergate_policy::{Endpoint as Kind, Policy};
 use super::generation::{Judge, Loader, endpoint, server};
 use super::modes::Modes;
 use super::policy_document::PolicyDocument;
-use super::{RunError, Source};
+use super::{RunError, Source, guard};
 use crate::config::Document;
 use crate::proxy::ALPN;
 use crate::wasm::{Filter, Worker};
 
-/// Whether [`run`](super::run) would take a policy, with all that it names, or a proxy with filter.wasm would; for the kind of
-/// endpoint that it can be for, if none is given.
+/// Whether [`run`](super::run) would take a policy, with all that it names and with the filter of others in that file, or a proxy
+/// with filter.wasm would; for the kind of endpoint that it can be for, if none is given.
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn check(path: &Path, kind: Option<Kind>, for_host: bool) -> Result<Checked, RunError> {
+pub fn check(
+    path: &Path,
+    kind: Option<Kind>,
+    for_host: bool,
+    filter: Option<&Path>,
+) -> Result<Checked, RunError> {
     let text = PolicyDocument::text(path)?;
     let document = PolicyDocument::parse_for(path, &text, kind, for_host)?;
     if for_host {
         document.terms(ALPN)?;
     }
-    let filter = Filter::embedded().map_err(RunError::Filter)?;
+    let filter = filter.map_or_else(Filter::embedded, Filter::from_wasm).map_err(RunError::Filter)?;
+    guard::rules(&filter, path, document.policy())?;
     let configuration = document.configuration(&[], &[], false, &Modes::default())?;
     Worker::start(&filter, &configuration).map_err(RunError::Start)?;
-    Ok(Checked { policy: document.policy().clone(), warnings: document.warnings() })
+    let warnings = document.warnings().into_iter().chain(guard::warning(&filter)).collect();
+    Ok(Checked { policy: document.policy().clone(), warnings })
 }
 
 /// A policy that would be taken.
@@ -59,5 +66,6 @@ pub fn check_configuration(path: &Path) -> Result<(Document, Vec<String>), RunEr
     let mut warnings = judge.warnings.take();
     // Of a policy that several endpoints have.
     warnings.dedup();
+    warnings.extend(guard::warning(&judge.filter));
     Ok((document, warnings))
 }

@@ -59,6 +59,15 @@ pub enum RunError {
         /// What is forwarded.
         protocol: Protocol,
     },
+    /// The filter is not ours, and would not enforce what the policy says.
+    NotEnforced {
+        /// The policy's file.
+        policy: PathBuf,
+        /// Its keys that only our filter enforces.
+        keys: Vec<&'static str>,
+    },
+    /// The filter is not ours, and would not hold requests to the names of their endpoint.
+    NamesNotEnforced(Address),
     /// The filter refused the policy.
     Start(StartError),
     /// The address.
@@ -111,6 +120,8 @@ impl RunError {
             | Self::Tls(_)
             | Self::Filter(_)
             | Self::Unguarded { .. }
+            | Self::NotEnforced { .. }
+            | Self::NamesNotEnforced(_)
             | Self::Activation(_)
             | Self::Admin(_)
             | Self::Audit { .. }
@@ -144,6 +155,19 @@ impl fmt::Display for RunError {
             Self::Tls(error) => error.fmt(formatter),
             Self::Filter(error) => error.fmt(formatter),
             Self::Unguarded { endpoint, protocol } => formatter.write_str(unguarded(*endpoint, *protocol)),
+            Self::NotEnforced { policy, keys } => write!(
+                formatter,
+                "`{}` has `{}`, which only Peergate's own filter enforces, and `filter` (`--filter`) puts another in its place; \
+                 leave `filter` out, or take {} out of the policy and let the other filter decide",
+                policy.display().to_string().escape_debug(),
+                keys.join("`, `"),
+                if keys.len() == 1 { "it" } else { "them" },
+            ),
+            Self::NamesNotEnforced(address) => write!(
+                formatter,
+                "{address} has several endpoints, and only Peergate's own filter holds requests to the names of theirs; give each \
+                 endpoint an address of its own, or leave `filter` (`--filter`) out"
+            ),
             Self::Start(error) => error.fmt(formatter),
             Self::Bind { address, error } => {
                 write!(formatter, "cannot listen on {address}: {error}; choose another address")

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::modes::Modes;
 use super::policy_document::PolicyDocument;
-use super::{Options, RunError, Source, needs, upstream_probe};
+use super::{Options, RunError, Source, guard, needs, upstream_probe};
 use crate::audit::Target;
 use crate::config::{self, Address, Boundary, Document, Protocol, Remote, Upstream, UpstreamProtocol};
 use crate::files::{self, Audience, Trail};
@@ -194,11 +194,8 @@ impl Loader {
         {
             return Ok(filter.clone());
         }
-        let filter = match path {
-            Some(path) => Filter::from_wasm(path),
-            None => Filter::embedded(),
-        };
-        let filter = filter.map_err(RunError::Filter)?;
+        let filter = path.map_or_else(Filter::embedded, Filter::from_wasm).map_err(RunError::Filter)?;
+        guard::warning(&filter).into_iter().for_each(|warning| warn!("{warning}"));
         self.filter = Some((wasm, filter.clone()));
         Ok(filter)
     }
@@ -224,7 +221,7 @@ fn cores() -> u16 {
 
 /// What all endpoints of a generation have in common.
 pub(super) struct Judge {
-    filter: Filter,
+    pub(super) filter: Filter,
     modes: Modes,
     clusters: Arc<Clusters>,
     /// Configurations in use.
@@ -263,7 +260,9 @@ pub(super) fn endpoint(
         Protocol::Tcp => &[],
     };
     let terms = document.terms(alpn)?;
-    check_guards(filter, endpoint.kind, inbound.protocol)?;
+    guard::traffic(filter, endpoint.kind, inbound.protocol)?;
+    guard::rules(filter, &path, document.policy())?;
+    guard::names(filter, inbound)?;
     let filter = match inbound.protocol {
         Protocol::Http => filter.clone(),
         Protocol::Tcp => filter.clone().for_connections(),
@@ -315,7 +314,8 @@ pub(super) fn server(
     // The configuration was refused without a name.
     let name = outbound.upstream.server_name().ok_or(RunError::NoPolicy(Boundary::Node))?;
     let terms = document.client_terms(name, alpn)?;
-    check_guards(filter, Kind::Peer, Protocol::Tcp)?;
+    guard::traffic(filter, Kind::Peer, Protocol::Tcp)?;
+    guard::rules(filter, &path, document.policy())?;
     // Servers are judged by their connection alone.
     let filter = filter.clone().for_connections();
     let plaintext = modes.sends_plaintext() && outbound.policy.is_none();
@@ -351,15 +351,4 @@ fn check_mixed_mode<'a>(mut endpoints: impl Iterator<Item = &'a Endpoint>, modes
 /// As the configuration says, or the environment.
 fn policy_path(configured: &Option<PathBuf>, boundary: Boundary) -> Result<PathBuf, RunError> {
     configured.clone().or_else(|| boundary.policy()).ok_or(RunError::NoPolicy(boundary))
-}
-
-/// Whether the filter is asked about everything that is forwarded.
-fn check_guards(filter: &Filter, kind: Kind, protocol: Protocol) -> Result<(), RunError> {
-    let connections = filter.judges_connections();
-    let guards = match (kind, protocol) {
-        (Kind::Peer, Protocol::Tcp) => connections,
-        (Kind::Peer, Protocol::Http) => connections || filter.judges_requests(),
-        (Kind::Mtls | Kind::Token, _) => filter.judges_requests(),
-    };
-    if guards { Ok(()) } else { Err(RunError::Unguarded { endpoint: kind, protocol }) }
 }

@@ -40,6 +40,10 @@ const ABI_VERSIONS: [(&str, Abi); 3] = [
 /// callback, so callbacks do not tell what a filter is; in other proxies their configuration does.
 const BOTH: &str = "peergate_filters_connections_and_requests";
 
+/// The export by which a filter tells this host that it enforces the policy it is given. A filter that says so and does not is
+/// taken at its word: whoever names the file answers for it.
+const ENFORCES: &str = "peergate_enforces_policy";
+
 /// What differs between the versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Abi {
@@ -140,6 +144,11 @@ impl Filter {
     /// Whether the filter has a callback that can refuse a request.
     pub fn judges_requests(&self) -> bool {
         exports_function(self.instance.module(), "proxy_on_request_headers")
+    }
+
+    /// Whether the filter enforces the rules of its policy, as ours does.
+    pub fn enforces_policy(&self) -> bool {
+        exports_function(self.instance.module(), ENFORCES)
     }
 
     /// Whether both are one filter, loaded once.
