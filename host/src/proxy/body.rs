@@ -1,13 +1,15 @@
 //! Bodies that pass through: frame by frame as the other side takes them, and by way of the filter where it looks at them.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http::HeaderMap;
-use http_body_util::{Either, Full};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Response};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::spawn_local;
@@ -15,8 +17,9 @@ use tokio::task::spawn_local;
 use super::active_request::ActiveRequest;
 use super::activity::InFlight;
 use super::client_body::ClientBody;
+use super::length::Gauge;
 use super::pump::Pump;
-use super::{headers, hop};
+use super::{headers, hop, limits};
 use crate::wasm::{Direction, Outcome, Stream};
 
 /// The filter's context of one request, shared by its two bodies.
@@ -32,6 +35,9 @@ pub(super) type Passing = Either<ClientBody, Incoming>;
 #[derive(Debug)]
 pub(super) struct Filtered {
     source: Source,
+    /// Frames that waited with a response's head.
+    held: VecDeque<Frame<Bytes>>,
+    gauge: Rc<Gauge>,
     request: Rc<ActiveRequest>,
     direction: Direction,
 }
@@ -45,15 +51,18 @@ enum Source {
 }
 
 impl Filtered {
-    pub(super) fn request(body: ClientBody, request: Rc<ActiveRequest>) -> Self {
-        Self::new(Either::Left(body), request, Direction::Request)
+    /// `length` is what the filter left of it: it passes as long as that, or breaks off.
+    pub(super) fn request(body: ClientBody, request: Rc<ActiveRequest>, length: Option<u64>) -> Self {
+        Self::new(Either::Left(body), request, Direction::Request, length)
     }
 
-    pub(super) fn response(body: Incoming, request: Rc<ActiveRequest>) -> Self {
-        Self::new(Either::Right(body), request, Direction::Response)
+    /// As [`Filtered::request`].
+    pub(super) fn response(body: Incoming, request: Rc<ActiveRequest>, length: Option<u64>) -> Self {
+        Self::new(Either::Right(body), request, Direction::Response, length)
     }
 
-    fn new(body: Passing, request: Rc<ActiveRequest>, direction: Direction) -> Self {
+    fn new(body: Passing, request: Rc<ActiveRequest>, direction: Direction, length: Option<u64>) -> Self {
+        let gauge = Rc::new(Gauge::new(length));
         let stream = &request.stream;
         let direct = body.is_end_stream() || !(stream.reads_body(direction) || stream.has_events());
         let source = if direct {
@@ -61,10 +70,33 @@ impl Filtered {
         } else {
             // One frame ahead: what the other side does not take, the sender is not asked for.
             let (frames, receiver) = channel(1);
-            spawn_local(Pump::new(body, Rc::clone(stream), direction, frames).run());
+            spawn_local(Pump::new(body, Rc::clone(stream), direction, Rc::clone(&gauge), frames).run());
             Source::Pumped(receiver)
         };
-        Self { source, request, direction }
+        Self { source, held: VecDeque::new(), gauge, request, direction }
+    }
+
+    /// Waits until it is known whether the length is right, or the filter does not seem to change the body: before, the head of a
+    /// response must not go. More than [`limits::UNSURE_BYTES`] are not waited for.
+    ///
+    /// # Errors
+    /// What ends the body, for which there is still another answer.
+    pub(super) async fn settled(mut self) -> Result<Self, BodyError> {
+        if matches!(self.source, Source::Direct(_)) || !self.gauge.is_bounded() {
+            return Ok(self);
+        }
+        let (mut held, mut bytes) = (VecDeque::new(), 0);
+        while let Some(frame) = self.frame().await {
+            let frame = frame?;
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            held.push_back(frame);
+            if self.gauge.is_even() || bytes > limits::UNSURE_BYTES {
+                break;
+            }
+        }
+        self.held = held;
+        self.gauge.settle();
+        Ok(self)
     }
 
     /// Half a message has gone already, so a filter that refuses trailers can only break the message off.
@@ -88,6 +120,9 @@ impl Body for Filtered {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.request.poll_ended(self.direction, context).is_ready() {
             return Poll::Ready(Some(Err(RequestEnded.into())));
+        }
+        if let Some(frame) = self.held.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
         }
         let body = match &mut self.source {
             Source::Direct(body) => body,
@@ -144,6 +179,18 @@ impl Error for RequestEnded {}
 
 /// The upstream's body, or that of a local reply.
 pub(super) type Answer = Either<Filtered, Full<Bytes>>;
+
+/// A reply of ours as the answer to HEAD: with the length, and without the body (RFC 9110 section 9.3.2). hyper leaves the body out in
+/// HTTP/1 only, and for clients of HTTP/2 it is a broken stream.
+pub(super) fn without_body(mut response: Response<Answer>) -> Response<Answer> {
+    let Either::Right(body) = response.body_mut() else { return response };
+    let length = body.size_hint().exact().filter(|length| *length > 0);
+    *body = Full::default();
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response
+}
 
 /// An answer on its way to the client; its request is in flight until it is gone.
 #[derive(Debug)]

@@ -8,16 +8,18 @@ use std::sync::atomic::AtomicUsize;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full};
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Body, Incoming};
 
 use super::active_request::{ActiveRequest, Ended};
 use super::activity::Activity;
 use super::admin_pages::AdminPages;
-use super::body::{Answer, Filtered, ResponseBody};
+use super::body::{Answer, BodyError, Filtered, ResponseBody, without_body};
 use super::client_body::ClientBody;
-use super::headers::{self, RequestHead};
+use super::filtered_reply::{noted, through};
+use super::headers::{self, HeadersError, RequestHead};
+use super::length::{self, Passage, WrongLength};
 use super::reply::{Dialect, Reply};
 use super::request::{MALFORMED_BODY, Refused};
 use super::roster::Member;
@@ -27,7 +29,7 @@ use super::upstream::Upstream;
 use super::websocket::{Answered, Wish};
 use super::{hop, request, websocket};
 use crate::audit::{Asked, Audit};
-use crate::wasm::{BodyOutcome, Direction, HeaderPairs, Interruption, Outcome, PAUSED_TOO_LONG, Stream};
+use crate::wasm::{Direction, HeaderPairs, Interruption, Outcome, PAUSED_TOO_LONG, Stream};
 
 /// What the requests of one connection share.
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Exchange {
         let in_flight = self.activity.request();
         let wish = self.websocket.then(|| Wish::of(&mut request)).flatten();
         let (parts, body) = request.into_parts();
+        let is_head = parts.method == Method::HEAD;
         let body = ClientBody::new(body, &parts.headers, Rc::clone(&in_flight));
         let (waiting, version) = (body.waiting(), parts.version);
         let mut response = match self.judge(parts, wish, body.is_end_stream()).await {
@@ -79,6 +82,7 @@ impl Exchange {
             Err(reply) => whole(reply),
         };
         waiting.tell(&mut response, version);
+        let response = if is_head { without_body(response) } else { response };
         Ok(response.map(|body| ResponseBody::new(body, in_flight)))
     }
 
@@ -94,7 +98,7 @@ impl Exchange {
         }
         // What follows an upgrade is no body, but as in Envoy it is not the end either.
         let end_of_stream = end_of_stream && wish.is_none();
-        let length = head.headers.get(CONTENT_LENGTH).cloned();
+        let (length, ends) = (head.headers.get(CONTENT_LENGTH).cloned(), end_of_stream || wish.is_some());
         let Some((stream, outcome)) = self.ask(&head, end_of_stream).await else {
             let asked = Asked { method: head.method.as_str(), path: head.path.path() };
             self.audit.request(&self.member.whom, asked, Some(StatusCode::FORBIDDEN), None);
@@ -103,11 +107,14 @@ impl Exchange {
         let judged = match outcome {
             Outcome::Continue(pairs) => {
                 let wish = wish.filter(|_| websocket::is_marked(&pairs));
-                let length = if stream.reads_body(Direction::Request) { length_of(&pairs) } else { length };
-                RequestHead::from_pairs(pairs, length).map(|head| (head, wish)).map_err(|error| {
-                    self.audit.fault(&self.member.whom, &error);
-                    dialect.error(StatusCode::SERVICE_UNAVAILABLE)
-                })
+                let body = Passage { ends, is_shown: stream.reads_body(Direction::Request) };
+                length::of_request(&pairs, length.as_ref(), body)
+                    .map_err(|_| self.failed(dialect, length::WRONG))
+                    .and_then(|length| {
+                        let head = RequestHead::from_pairs(pairs, length.map(HeaderValue::from));
+                        head.map_err(|error| self.no_message(dialect, &error))
+                    })
+                    .map(|head| (head, wish))
             }
             Outcome::Reply(reply) => Err(self.local(&stream, dialect, dialect.local(reply)).await),
             Outcome::Failed(reason) => Err(self.failed(dialect, reason)),
@@ -168,7 +175,8 @@ impl Exchange {
     async fn forward(&self, judged: Judged, body: ClientBody) -> Response<Answer> {
         let Judged { head, active, dialect, wish } = judged;
         let stream = Rc::clone(&active.stream);
-        let body = Filtered::request(body, Rc::clone(&active));
+        let length = length::in_fields(&head.headers);
+        let body = Filtered::request(body, Rc::clone(&active), length);
         let upstream = self.member.upstream().unwrap_or_else(|| Rc::clone(&self.upstream));
         let body = Either::Left(body);
         let sending = async {
@@ -259,16 +267,37 @@ impl Exchange {
         let pairs = headers::response_to_pairs(parts.status, &parts.headers);
         let ends = body.is_end_stream();
         let pairs = self.show_response(stream, dialect, pairs, ends).await?;
-        let rewritten = !ends && stream.reads_body(Direction::Response);
-        let length = if rewritten { length_of(&pairs) } else { length };
-        let (status, headers) = headers::response_from_pairs(pairs, length).map_err(|error| {
-            self.audit.fault(&self.member.whom, &error);
-            Withheld::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE))
-        })?;
-        let mut response = Response::new(Filtered::response(body, active));
+        let status = headers::status_in(&pairs).unwrap_or(parts.status);
+        let body_passes = Passage { ends, is_shown: stream.reads_body(Direction::Response) };
+        let message = (&active.head.method, status);
+        let length = length::of_response(&pairs, length.as_ref(), message, body_passes)
+            .map_err(|_| Withheld::Judged(self.failed(dialect, length::WRONG)))?;
+        let (status, headers) = headers::response_from_pairs(pairs, length.map(HeaderValue::from))
+            .map_err(|error| Withheld::Judged(self.no_message(dialect, &error)))?;
+        let body = Filtered::response(body, Rc::clone(&active), length).settled().await;
+        let mut response = Response::new(body.map_err(|error| self.unsent(&active, dialect, &error))?);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
+    }
+
+    /// The answer in the place of a response whose body ended before its head was sent.
+    fn unsent(&self, active: &ActiveRequest, dialect: Dialect, error: &BodyError) -> Withheld {
+        Withheld::Judged(match (active.how_it_ended(), active.stream.interruption()) {
+            (Some(how), _) => ended(dialect, how),
+            (None, Some(Ok(reply))) => noted(&active.stream, dialect.local(reply)),
+            (None, Some(Err(reason))) => self.failed(dialect, reason),
+            (None, None) => {
+                self.audit.upstream(&self.member.whom, error);
+                dialect.error(StatusCode::BAD_GATEWAY)
+            }
+        })
+    }
+
+    /// A filter that left a header map which makes no message.
+    fn no_message(&self, dialect: Dialect, error: &HeadersError) -> Reply {
+        self.audit.fault(&self.member.whom, error);
+        dialect.error(StatusCode::SERVICE_UNAVAILABLE)
     }
 
     /// Shows the head of the service's response to the filter.
@@ -313,18 +342,19 @@ impl Exchange {
                 *reply.headers_mut() = headers;
                 reply
             }
-            Err(error) => {
-                self.audit.fault(&self.member.whom, &error);
-                dialect.error(StatusCode::SERVICE_UNAVAILABLE)
-            }
+            Err(error) => self.no_message(dialect, &error),
         }
     }
 
     fn failed(&self, dialect: Dialect, reason: &'static str) -> Reply {
-        self.audit.fault(&self.member.whom, &reason);
+        match reason {
+            length::WRONG => self.audit.fault(&self.member.whom, &WrongLength),
+            _ => self.audit.fault(&self.member.whom, &reason),
+        }
         dialect.error(match reason {
             // As Envoy when a stream times out.
             PAUSED_TOO_LONG => StatusCode::GATEWAY_TIMEOUT,
+            length::WRONG => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         })
     }
@@ -346,42 +376,9 @@ pub(super) enum Withheld {
     Unseen(Reply),
 }
 
-/// A reply that the filter's callbacks do not see, but its log does.
-fn noted(stream: &Stream, reply: Reply) -> Reply {
-    stream.note_response(headers::response_to_pairs(reply.status(), reply.headers()));
-    reply
-}
-
-/// The body of a reply as the filter leaves it.
-async fn through(stream: &Stream, body: Bytes) -> Result<Bytes, &'static str> {
-    if body.is_empty() || !stream.reads_body(Direction::Response) {
-        return Ok(body);
-    }
-    let outcome = match stream.body(Direction::Response, &body, true) {
-        BodyOutcome::Held => stream.held_body(Direction::Response).await,
-        outcome => outcome,
-    };
-    match outcome {
-        BodyOutcome::Continue(bytes) => Ok(bytes.into()),
-        BodyOutcome::Failed(reason) => Err(reason),
-        BodyOutcome::Reply(_) | BodyOutcome::TooLarge | BodyOutcome::Held => Err("filter-reply"),
-    }
-}
-
 /// Whether anything but the upstream can end the exchange.
 fn may_be_interrupted(stream: &Stream) -> bool {
     stream.has_events() || stream.reads_body(Direction::Request)
-}
-
-/// What a filter that may change a body says about its length: one number, or nothing.
-fn length_of(pairs: &HeaderPairs) -> Option<HeaderValue> {
-    let mut lengths = pairs.iter().filter(|(name, _)| name == CONTENT_LENGTH.as_str().as_bytes());
-    match (lengths.next(), lengths.next()) {
-        (Some((_, length)), None) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
-            HeaderValue::from_bytes(length).ok()
-        }
-        _ => None,
-    }
 }
 
 #[expect(clippy::boxed_local, reason = "replies are boxed, so that a failure is no larger than a success")]

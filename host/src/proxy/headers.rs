@@ -25,6 +25,8 @@ pub(super) enum HeadersError {
     Name,
     /// A value with a control character.
     Value,
+    /// More fields than a message can have.
+    TooMany,
     /// A pseudo-header that is missing, doubled or malformed.
     Pseudo(&'static str),
 }
@@ -34,6 +36,7 @@ impl fmt::Display for HeadersError {
         match self {
             Self::Name => formatter.write_str("the filter left a malformed header name"),
             Self::Value => formatter.write_str("the filter left a malformed header value"),
+            Self::TooMany => formatter.write_str("the filter left too many header fields"),
             Self::Pseudo(name) => write!(formatter, "the filter left no valid `{name}`"),
         }
     }
@@ -91,6 +94,12 @@ pub(super) fn response_from_pairs(
     pseudo.allow(&[":status"])?;
     frame(&mut headers, length);
     Ok((status, headers))
+}
+
+/// The status in a response's header map, if there is one.
+pub(super) fn status_in(pairs: &HeaderPairs) -> Option<StatusCode> {
+    let (_, value) = pairs.iter().find(|(name, _)| name == b":status")?;
+    StatusCode::from_bytes(value).ok()
 }
 
 /// The header map of trailers.
@@ -151,11 +160,11 @@ impl Pseudo {
 fn split(pairs: HeaderPairs) -> Result<(Pseudo, HeaderMap), HeadersError> {
     let (pseudo, fields): (HeaderPairs, HeaderPairs) =
         pairs.into_iter().partition(|(name, _)| name.starts_with(b":"));
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut headers = HeaderMap::try_with_capacity(fields.len()).map_err(|_| HeadersError::TooMany)?;
     for (name, value) in fields {
         let name = HeaderName::from_bytes(&name).map_err(|_| HeadersError::Name)?;
         let value = HeaderValue::try_from(value).map_err(|_| HeadersError::Value)?;
-        headers.append(name, value);
+        headers.try_append(name, value).map_err(|_| HeadersError::TooMany)?;
     }
     Ok((Pseudo(pseudo), headers))
 }

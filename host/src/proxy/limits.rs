@@ -61,6 +61,8 @@ pub const LINGER_BYTES: usize = 4 * 1024 * 1024;
 pub const LINGER: Duration = Duration::from_secs(2);
 /// Refused connections that may linger at once in one worker; more are closed at once.
 pub const LINGERING: usize = 256;
+/// Bytes of a response that wait, with its head, until its length is known to be right: those of a filter that changes bodies.
+pub const UNSURE_BYTES: usize = 256 * 1024;
 /// Lines about refusals of one client address within [`REFUSAL_WINDOW`], in each worker.
 pub const REFUSAL_LINES: u32 = 10;
 /// See [`REFUSAL_LINES`].

@@ -1,5 +1,6 @@
 //! Brings a body to the other side by way of a filter that looks at it, or may wait at its trailers.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::rc::Rc;
@@ -8,8 +9,10 @@ use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Bytes, Frame};
 use tokio::sync::mpsc::Sender;
+use tracing::warn;
 
 use super::body::{BodyError, Passing, TrailersError};
+use super::length::{self, Gauge, WrongLength};
 use super::{headers, hop};
 use crate::wasm::{BodyOutcome, Direction, HeaderPairs, LocalReply, Outcome, Stream};
 
@@ -18,6 +21,9 @@ pub(super) struct Pump {
     body: Passing,
     stream: Rc<Stream>,
     direction: Direction,
+    gauge: Rc<Gauge>,
+    /// What completes the length: nothing must follow it, so it waits for the end.
+    last: Cell<Option<Bytes>>,
     frames: Sender<Result<Frame<Bytes>, BodyError>>,
 }
 
@@ -39,9 +45,10 @@ impl Pump {
         body: Passing,
         stream: Rc<Stream>,
         direction: Direction,
+        gauge: Rc<Gauge>,
         frames: Sender<Result<Frame<Bytes>, BodyError>>,
     ) -> Self {
-        Self { body, stream, direction, frames }
+        Self { body, stream, direction, gauge, last: Cell::default(), frames }
     }
 
     /// Runs until the body ends, breaks off, or nobody reads it any more.
@@ -50,7 +57,9 @@ impl Pump {
         let stopped = tokio::select! {
             ended = self.all() => ended,
             // What the filter replies to a response under way comes too late to be sent.
-            _ = stream.interrupted(), if self.direction == Direction::Response => {
+            why = stream.interrupted(), if self.direction == Direction::Response => {
+                // Unless the response's head is still there.
+                stream.interrupt(why);
                 Err(Stop::Broken(Interrupted.into()))
             }
             () = frames.closed() => Err(Stop::Unread),
@@ -99,6 +108,7 @@ impl Pump {
 
     /// Shows one piece to the filter; whether it is held back. The last one is waited for.
     async fn show(&self, piece: &[u8], last: bool) -> Result<bool, Stop> {
+        self.gauge.came(piece.len());
         if !self.stream.reads_body(self.direction) {
             return self.pass(BodyOutcome::Continue(piece.to_vec())).await;
         }
@@ -111,7 +121,7 @@ impl Pump {
     async fn pass(&self, outcome: BodyOutcome) -> Result<bool, Stop> {
         match outcome {
             BodyOutcome::Continue(bytes) if bytes.is_empty() => Ok(false),
-            BodyOutcome::Continue(bytes) => self.send(Frame::data(bytes.into())).await.map(|()| false),
+            BodyOutcome::Continue(bytes) => self.send_data(bytes.into()).await.map(|()| false),
             BodyOutcome::Held => Ok(true),
             BodyOutcome::Reply(reply) => Err(self.interrupt(Ok(reply))),
             BodyOutcome::TooLarge => Err(self.interrupt(Ok(too_large()))),
@@ -121,6 +131,7 @@ impl Pump {
 
     /// The body has ended without trailers, but the filter may have written some.
     async fn end(&self) -> Result<(), Stop> {
+        self.complete().await?;
         match self.stream.added_trailers(self.direction) {
             Some(pairs) => self.send_trailers(pairs).await,
             None => Ok(()),
@@ -136,11 +147,37 @@ impl Pump {
                 if self.stream.reads_body(self.direction) {
                     self.pass(self.stream.held_body(self.direction).await).await?;
                 }
+                self.complete().await?;
                 self.send_trailers(pairs).await
             }
             Outcome::Reply(reply) => Err(self.interrupt(Ok(reply))),
             Outcome::Failed(reason) => Err(self.interrupt(Err(reason))),
         }
+    }
+
+    async fn send_data(&self, bytes: Bytes) -> Result<(), Stop> {
+        self.gauge.pass(bytes.len()).map_err(|_| self.wrong_length())?;
+        if self.gauge.is_full() {
+            self.last.set(Some(bytes));
+            return Ok(());
+        }
+        self.send(Frame::data(bytes)).await
+    }
+
+    /// All that the filter lets pass of the body has passed.
+    async fn complete(&self) -> Result<(), Stop> {
+        self.gauge.end().map_err(|_| self.wrong_length())?;
+        match self.last.take() {
+            Some(bytes) => self.send(Frame::data(bytes)).await,
+            None => Ok(()),
+        }
+    }
+
+    fn wrong_length(&self) -> Stop {
+        if self.gauge.has_settled() {
+            warn!("a response is broken off: {WrongLength}");
+        }
+        self.interrupt(Err(length::WRONG))
     }
 
     async fn send_trailers(&self, pairs: HeaderPairs) -> Result<(), Stop> {

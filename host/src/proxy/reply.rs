@@ -58,6 +58,11 @@ impl Dialect {
 
     fn reply(self, status: StatusCode, mut headers: HeaderMap, body: Vec<u8>, grpc: Option<u32>) -> Reply {
         let (status, body) = match self {
+            // RFC 9110 section 6.4.1: there is none.
+            Self::Plain if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) => {
+                headers.remove(CONTENT_TYPE);
+                (status, Vec::new())
+            }
             Self::Plain => {
                 // As Envoy's local replies.
                 if body.is_empty() {
