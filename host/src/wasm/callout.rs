@@ -9,13 +9,14 @@ use http::header::{
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 
+use super::account::{Account, Share};
 use super::headers::HeaderMap;
 use super::limits;
 use super::status::Status;
@@ -72,6 +73,8 @@ pub(super) struct CallResponse {
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
     pub(super) trailers: Option<HeaderMap>,
+    /// What it takes of the host's memory, as long as it is there.
+    _share: Option<Share>,
 }
 
 impl CallResponse {
@@ -80,7 +83,12 @@ impl CallResponse {
         let length = text.len().to_string();
         let pairs = [(":status", status), ("content-length", &length), ("content-type", "text/plain")];
         let pairs = pairs.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-        Self { headers: HeaderMap::new(pairs.into()), body: text.as_bytes().to_vec(), trailers: None }
+        Self {
+            headers: HeaderMap::new(pairs.into()),
+            body: text.as_bytes().to_vec(),
+            trailers: None,
+            _share: None,
+        }
     }
 }
 
@@ -88,6 +96,7 @@ impl CallResponse {
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     client: Client<HttpConnector, Full<Bytes>>,
+    answers: Account,
 }
 
 impl Caller {
@@ -95,7 +104,8 @@ impl Caller {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(limits::CALL_CONNECT));
         connector.set_nodelay(true);
-        Self { client: Client::builder(TokioExecutor::new()).build(connector) }
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Self { client, answers: Account::new("answers to calls of the filter", limits::ANSWERS_BYTES) }
     }
 
     /// Makes the call; in the end there is an answer, whatever happens.
@@ -103,7 +113,7 @@ impl Caller {
         let Call { token, request, patience } = call;
         let answered = timeout(patience, async {
             let response = self.client.request(request).await.map_err(Failure::Exchange)?;
-            read(response).await
+            read(response, self.answers.share()).await
         });
         let response = match answered.await {
             Ok(Ok(response)) => response,
@@ -120,16 +130,32 @@ impl Caller {
 #[derive(Debug)]
 enum Failure {
     Exchange(#[expect(dead_code, reason = "for the log")] Error),
-    Body(#[expect(dead_code, reason = "for the log")] Box<dyn std::error::Error + Send + Sync>),
+    Body(#[expect(dead_code, reason = "for the log")] hyper::Error),
+    /// The answer is larger than the host keeps.
+    TooMuch,
 }
 
-async fn read(response: Response<Incoming>) -> Result<CallResponse, Failure> {
-    let (head, body) = response.into_parts();
+async fn read(response: Response<Incoming>, mut share: Share) -> Result<CallResponse, Failure> {
+    let (head, mut incoming) = response.into_parts();
     let mut pairs = vec![(b":status".to_vec(), head.status.as_str().as_bytes().to_vec())];
     pairs.extend(pairs_of(&head.headers));
-    let collected = Limited::new(body, limits::CALL_BODY).collect().await.map_err(Failure::Body)?;
-    let trailers = collected.trailers().map(|trailers| HeaderMap::new(pairs_of(trailers).collect()));
-    Ok(CallResponse { headers: HeaderMap::new(pairs), body: collected.to_bytes().into(), trailers })
+    let headers = HeaderMap::new(pairs);
+    share.grow(headers.bytes()).map_err(|_| Failure::TooMuch)?;
+    let (mut body, mut trailers) = (Vec::new(), None);
+    while let Some(frame) = incoming.frame().await {
+        match frame.map_err(Failure::Body)?.into_data() {
+            Ok(data) if body.len() + data.len() > limits::CALL_BODY => return Err(Failure::TooMuch),
+            Ok(data) => {
+                share.grow(data.len()).map_err(|_| Failure::TooMuch)?;
+                body.extend_from_slice(&data);
+            }
+            Err(frame) => {
+                trailers =
+                    frame.into_trailers().ok().map(|fields| HeaderMap::new(pairs_of(&fields).collect()));
+            }
+        }
+    }
+    Ok(CallResponse { headers, body, trailers, _share: Some(share) })
 }
 
 fn pairs_of(fields: &Fields) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::account::{Account, Share};
 use super::connection::Connection;
 use super::headers::HeaderMap;
 use super::signal::Signal;
+use super::status::Status;
 use super::stored::Stored;
 use super::verdict::LocalReply;
 
@@ -102,6 +104,12 @@ impl Root {
     }
 }
 
+/// The reason of a stream that the filter closed.
+pub(super) const CLOSED: &str = "filter-close";
+
+/// The reason of a stream that the filter tried to refuse and could not.
+const REFUSAL_FAILED: &str = "filter-refusal-failed";
+
 /// What a filter may ask about or do to one connection, one request, or itself.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -116,6 +124,10 @@ pub(super) struct Context {
     pub(super) stored: Stored,
     pub(super) reply: Option<LocalReply>,
     pub(super) closed: bool,
+    /// The filter tried to refuse, and could not say how: it does not admit whatever it does next.
+    pub(super) refusal_failed: bool,
+    /// What the filter added to the maps and bodies, and its reply.
+    share: Share,
     /// Of a request that nobody made: it leaves neither numbers nor lines.
     pub(super) is_trial: bool,
     /// The exchange is over and `proxy_on_log` runs: maps that never came are empty instead of an error.
@@ -125,7 +137,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(root: Root, connection: Option<Rc<Connection>>) -> Self {
+    fn new(root: Root, connection: Option<Rc<Connection>>, account: &Account) -> Self {
         Self {
             root,
             connection,
@@ -135,10 +147,30 @@ impl Context {
             stored: Stored::default(),
             reply: None,
             closed: false,
+            refusal_failed: false,
+            share: account.share(),
             is_trial: false,
             logging: false,
             signal: None,
         }
+    }
+
+    /// Counts what the filter made the host keep here, after a change.
+    pub(super) fn settle(&mut self) {
+        let maps: usize = self.maps.iter().flatten().map(HeaderMap::added).sum();
+        let bodies: usize = self.flows.iter().map(|flow| flow.body.len()).sum();
+        let reply = self.reply.as_ref().map_or(0, LocalReply::bytes);
+        self.share.set(maps + bodies + reply);
+    }
+
+    /// Refuses what would be more than the host keeps for a filter.
+    pub(super) fn room_for(&self, bytes: usize) -> Result<(), Status> {
+        self.share.account().room_for(bytes)
+    }
+
+    /// Stores a property.
+    pub(super) fn store(&mut self, key: &[u8], value: &[u8]) -> Result<(), Status> {
+        self.stored.insert(key, value, self.share.account())
     }
 
     /// Whether this is a request's context.
@@ -174,6 +206,24 @@ impl Context {
         self.ring();
     }
 
+    /// A refusal of the filter that is none: a reply that makes no message, or a stream that does not exist. The filter may not see
+    /// the status, or ignore it, and go on; Envoy would have sent what it was given.
+    pub(super) fn fail_refusal(&mut self) {
+        if self.connection.is_some() {
+            self.refusal_failed = true;
+            self.ring();
+        }
+    }
+
+    /// Why the filter refuses without a reply, if it does.
+    pub(super) fn refused(&self) -> Option<&'static str> {
+        match (self.closed, self.refusal_failed) {
+            (true, _) => Some(CLOSED),
+            (false, true) => Some(REFUSAL_FAILED),
+            (false, false) => None,
+        }
+    }
+
     /// Wakes whoever waits for this context.
     pub(super) fn ring(&self) {
         if let Some(signal) = &self.signal {
@@ -188,20 +238,21 @@ pub(super) struct Contexts {
     all: BTreeMap<u32, Context>,
     effective: u32,
     next: u32,
+    account: Account,
 }
 
 impl Contexts {
     /// The root contexts alone.
-    pub(super) fn new(roots: &[Root]) -> Self {
-        let all = roots.iter().map(|root| (root.id(), Context::new(*root, None))).collect();
-        Self { all, effective: 0, next: Root::Http.id() + 1 }
+    pub(super) fn new(roots: &[Root], account: &Account) -> Self {
+        let all = roots.iter().map(|root| (root.id(), Context::new(*root, None, account))).collect();
+        Self { all, effective: 0, next: Root::Http.id() + 1, account: account.clone() }
     }
 
     /// Adds a context under an id never used before in this VM; `None` when there are no more.
     pub(super) fn open(&mut self, root: Root, connection: Rc<Connection>) -> Option<u32> {
         let id = self.next;
         self.next = id.checked_add(1)?;
-        self.all.insert(id, Context::new(root, Some(connection)));
+        self.all.insert(id, Context::new(root, Some(connection), &self.account));
         Some(id)
     }
 

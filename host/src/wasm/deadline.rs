@@ -21,27 +21,42 @@ pub(super) const DECISION: Duration = Duration::from_millis(20);
 /// CPU time for starting a VM: 10,000 rules are read and compiled in it.
 pub(super) const START: Duration = Duration::from_secs(2);
 
+/// After so many bytes of the host's work for a filter the clock is looked at: reading it takes as long as copying a few of them.
+const WORK: usize = 64 << 10;
+
 /// The budget of the call that is running.
 #[derive(Debug)]
 pub(super) struct Deadline {
     budget: Duration,
     first_look: Option<Duration>,
+    /// Bytes of work of the host since the last look.
+    work: usize,
 }
 
 impl Deadline {
     /// A deadline nobody looked at yet.
     pub(super) fn new(budget: Duration) -> Self {
-        Self { budget, first_look: None }
+        Self { budget, first_look: None, work: 0 }
+    }
+
+    /// Counts work of the host for the filter; whether the filter may go on. `clock` is the thread's CPU time.
+    pub(super) fn charge(&mut self, bytes: usize, clock: impl FnOnce() -> Duration) -> bool {
+        self.work = self.work.saturating_add(bytes);
+        if self.work < WORK {
+            return true;
+        }
+        self.work = 0;
+        !self.is_over(clock())
     }
 
     /// What becomes of a call that is still running at `now`, the thread's CPU time.
     pub(super) fn look(&mut self, now: Duration) -> UpdateDeadline {
+        if self.is_over(now) { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) }
+    }
+
+    fn is_over(&mut self, now: Duration) -> bool {
         let first = *self.first_look.get_or_insert(now);
-        if now.saturating_sub(first) < self.budget {
-            UpdateDeadline::Continue(1)
-        } else {
-            UpdateDeadline::Interrupt
-        }
+        now.saturating_sub(first) >= self.budget
     }
 }
 
@@ -67,5 +82,15 @@ mod tests {
         }
         assert!(runs_on(&mut deadline, 24));
         assert!(!runs_on(&mut deadline, 25));
+    }
+
+    #[test]
+    fn work_of_the_host_is_looked_at_like_the_filters_own() {
+        let mut deadline = Deadline::new(DECISION);
+        let at = |milliseconds| move || Duration::from_millis(milliseconds);
+        assert!(deadline.charge(WORK, at(5)));
+        assert!(deadline.charge(WORK - 1, at(999)), "too little to look at the clock");
+        assert!(deadline.charge(1, at(24)));
+        assert!(!deadline.charge(usize::MAX, at(25)));
     }
 }

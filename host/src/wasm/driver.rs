@@ -63,26 +63,38 @@ impl Worker {
 async fn drive(worker: Weak<Worker>, stirred: Rc<Notify>, mut notices: Receiver<Notice>) {
     let caller = Caller::new();
     let mut calls = JoinSet::new();
+    let mut calling = 0;
     loop {
         let Some(Work { generation, accepted, tick }) = worker.upgrade().map(|worker| take_work(&worker))
         else {
             return;
         };
+        if generation != calling {
+            // Nobody waits for the calls of a VM that is gone, and each VM may have as many.
+            calls.abort_all();
+            calling = generation;
+        }
         for call in accepted {
             let answer = caller.clone().perform(call);
-            calls.spawn(async move { (generation, answer.await) });
+            calls.spawn_local(async move { (generation, answer.await) });
         }
         let (due, root) = tick.unwrap_or_else(|| (Instant::now(), 0));
         tokio::select! {
             () = stirred.notified() => {}
             () = sleep_until(due.into()), if tick.is_some() => on_tick(&worker, generation, root),
             Some(notice) = notices.recv() => on_notice(&worker, notice),
-            Some(Ok((generation, (token, response)))) = calls.join_next() => {
-                on_answer(&worker, generation, token, response);
+            Some(answered) = calls.join_next() => {
+                // Or aborted.
+                if let Ok((generation, (token, response))) = answered {
+                    on_answer(&worker, generation, token, response);
+                }
             }
         }
     }
 }
+
+/// The number of no VM.
+const GONE: u64 = u64::MAX;
 
 struct Work {
     generation: u64,
@@ -94,7 +106,7 @@ fn take_work(worker: &Worker) -> Work {
     match worker.with_present_vm(|vm| vm.take_work()) {
         Some((generation, (accepted, tick))) => Work { generation, accepted, tick },
         // It went with a fault. What it wanted is gone too; the next one will say what it wants.
-        None => Work { generation: 0, accepted: Vec::new(), tick: None },
+        None => Work { generation: GONE, accepted: Vec::new(), tick: None },
     }
 }
 

@@ -1,9 +1,26 @@
 //! The filter's memory, seen from a host function. Every pointer comes from the filter, so every one is checked.
 
-use wasmtime::Caller;
+use wasmtime::{Caller, Trap};
 
+use super::deadline::thread_cpu_time;
 use super::host::Host;
 use super::status::{Refusal, Status};
+
+/// What a call costs besides its work, in bytes of [`Guest::charge`].
+const CALL: usize = 64;
+
+/// Runs a host function for the filter that called it; the ABI's form of its answer.
+pub(super) fn code(
+    caller: Caller<'_, Host>,
+    work: impl FnOnce(&mut Guest<'_>) -> Result<(), Refusal>,
+) -> wasmtime::Result<u32> {
+    let mut guest = Guest(caller);
+    match guest.charge(CALL).and_then(|()| work(&mut guest)) {
+        Ok(()) => Ok(Status::Ok as u32),
+        Err(Refusal::Status(status)) => Ok(status as u32),
+        Err(Refusal::Trap(error)) => Err(error),
+    }
+}
 
 /// The filter that called, with its memory.
 pub(super) struct Guest<'a>(pub(super) Caller<'a, Host>);
@@ -15,6 +32,18 @@ impl Guest<'_> {
 
     pub(super) fn host_mut(&mut self) -> &mut Host {
         self.0.data_mut()
+    }
+
+    /// Charges the filter for work that the host does in its place, on about this many bytes. What this host function does counts
+    /// towards the filter's deadline like what the filter does itself, however long the filter does not run in between.
+    ///
+    /// # Errors
+    /// A trap: the filter's time is used up.
+    pub(super) fn charge(&mut self, bytes: usize) -> Result<(), Refusal> {
+        match self.host_mut().deadline.charge(bytes, thread_cpu_time) {
+            true => Ok(()),
+            false => Err(Refusal::Trap(Trap::Interrupt.into())),
+        }
     }
 
     /// Memory and host data at once.
@@ -40,6 +69,7 @@ impl Guest<'_> {
     /// Hands bytes over in memory the filter allocates, and tells it where they are. Nothing is allocated for no bytes:
     /// the pointer is then null, which the Rust SDK reads as "none".
     pub(super) fn give(&mut self, bytes: &[u8], pointer_at: u32, size_at: u32) -> Result<(), Refusal> {
+        self.charge(bytes.len())?;
         let (memory, host) = self.parts()?;
         slice(memory, pointer_at, 4)?;
         slice(memory, size_at, 4)?;
@@ -71,8 +101,8 @@ pub(super) fn slice(memory: &[u8], pointer: u32, size: u32) -> Result<&[u8], Sta
 }
 
 /// As [`slice`], to write to.
-pub(super) fn slice_mut(memory: &mut [u8], pointer: u32, size: u64) -> Result<&mut [u8], Status> {
-    let start = u64::from(pointer);
+pub(super) fn slice_mut(memory: &mut [u8], pointer: impl Into<u64>, size: u64) -> Result<&mut [u8], Status> {
+    let start = pointer.into();
     let end = start.checked_add(size).ok_or(Status::InvalidMemoryAccess)?;
     let (start, end) = (usize::try_from(start), usize::try_from(end));
     match (start, end) {

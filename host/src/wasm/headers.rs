@@ -2,24 +2,24 @@
 //!
 //! Names are lower case (HTTP/2's rule, RFC 9113 section 8.2.1; Envoy holds HTTP/1 names so too).
 
+use super::limits;
 use super::status::Status;
 use super::verdict::HeaderPairs;
-
-/// More than any request the host accepts (64 KiB of headers), so a filter may add, but not without end.
-const MAX_BYTES: usize = 1 << 20;
 
 /// The fields of one header map, in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeaderMap {
     pairs: HeaderPairs,
     bytes: usize,
+    /// Bytes that did not come from the filter.
+    received: usize,
 }
 
 impl HeaderMap {
     /// Takes fields from the proxy, which made them well-formed.
     pub(super) fn new(pairs: HeaderPairs) -> Self {
         let bytes = pairs.iter().map(cost).sum();
-        Self { pairs, bytes }
+        Self { pairs, bytes, received: bytes }
     }
 
     /// Fields a filter wrote, checked one by one.
@@ -29,6 +29,16 @@ impl HeaderMap {
             map.add(&name, &value)?;
         }
         Ok(map)
+    }
+
+    /// Takes the fields of `other`, which the filter wrote.
+    pub(super) fn assign(&mut self, other: Self) {
+        *self = Self { received: self.received, ..other };
+    }
+
+    /// Bytes that the filter added.
+    pub(super) fn added(&self) -> usize {
+        self.bytes.saturating_sub(self.received)
     }
 
     pub(super) fn pairs(&self) -> &HeaderPairs {
@@ -56,14 +66,16 @@ impl HeaderMap {
     }
 
     pub(super) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), Status> {
+        // First, so that what is too large is not even looked at.
+        let bytes = self.bytes.saturating_add(name.len()).saturating_add(value.len()).saturating_add(FIELD);
+        if bytes > limits::FIELDS_BYTES || self.pairs.len() >= limits::FIELDS {
+            return Err(Status::BadArgument);
+        }
         if !is_name(name) || !is_value(value) {
             return Err(Status::BadArgument);
         }
         let pair = (name.to_ascii_lowercase(), value.to_vec());
-        if self.bytes.saturating_add(cost(&pair)) > MAX_BYTES {
-            return Err(Status::BadArgument);
-        }
-        self.bytes += cost(&pair);
+        self.bytes = bytes;
         self.pairs.push(pair);
         Ok(())
     }
@@ -120,7 +132,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<HeaderPairs, Status> {
     }
     let (count, rest) = take_length(bytes)?;
     // Every pair takes ten bytes at least, so a count cannot make us reserve more than the filter sent.
-    if count > rest.len() / 10 {
+    if count > (rest.len() / 10).min(limits::FIELDS) || rest.len() > limits::FIELDS_BYTES {
         return Err(Status::BadArgument);
     }
     let (mut sizes, mut data) = rest.split_at(count * 8);
@@ -157,9 +169,11 @@ fn length(value: usize) -> [u8; 4] {
 }
 
 fn cost(pair: &(Vec<u8>, Vec<u8>)) -> usize {
-    // 32 as in RFC 9113 section 6.5.2: what a field costs besides its bytes.
-    pair.0.len() + pair.1.len() + 32
+    pair.0.len() + pair.1.len() + FIELD
 }
+
+/// What a field costs besides its bytes (RFC 9113 section 6.5.2).
+const FIELD: usize = 32;
 
 /// A token (RFC 9110 section 5.6.2), or one behind the colon of a pseudo-header.
 fn is_name(name: &[u8]) -> bool {
@@ -238,5 +252,14 @@ mod tests {
         let mut headers = HeaderMap::default();
         let added = (0..100).filter(|_| headers.add(b"x", &[b'a'; 65_536]).is_ok()).count();
         assert_eq!(added, 15);
+        let mut headers = HeaderMap::default();
+        assert_eq!((0..100_000).filter(|_| headers.add(b"x", b"").is_ok()).count(), limits::FIELDS);
+        assert_eq!(headers.added(), limits::FIELDS * (FIELD + 1));
+        let many = encode(&vec![(b"x".to_vec(), Vec::new()); limits::FIELDS + 1]);
+        assert_eq!(decode(&many), Err(Status::BadArgument));
+        assert_eq!(
+            decode(&encode(&owned(&[("x", &"y".repeat(limits::FIELDS_BYTES))]))),
+            Err(Status::BadArgument)
+        );
     }
 }

@@ -4,17 +4,19 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Sender, channel};
 use wasmtime::{Memory, TypedFunc};
 
+use super::account::Account;
 use super::callout::{Call, CallResponse, Clusters};
 use super::clock::Clock;
 use super::context::{Contexts, Root};
 use super::deadline::{Deadline, START};
 use super::filter::Abi;
-use super::journal::Journal;
+use super::journal::{Journal, LineRate};
 use super::limits::{self, Limits};
 use super::metrics::Metrics;
 use super::queue::Notice;
@@ -30,6 +32,10 @@ pub(super) struct Surroundings {
     pub(super) clock: Clock,
     pub(super) metrics: Rc<RefCell<Metrics>>,
     pub(super) clusters: Rc<Clusters>,
+    /// What its filter makes it keep for connections and requests.
+    pub(super) kept: Account,
+    /// How many lines its filter wrote.
+    pub(super) lines: Rc<LineRate>,
     /// Where this worker hears about its queues.
     pub(super) notices: Sender<Notice>,
 }
@@ -39,7 +45,15 @@ impl Surroundings {
     pub(super) fn none() -> Self {
         let (notices, _) = channel(1);
         let configuration = Arc::from("");
-        Self { configuration, clock: Clock::System, metrics: Rc::default(), clusters: Rc::default(), notices }
+        Self {
+            configuration,
+            clock: Clock::System,
+            metrics: Rc::default(),
+            clusters: Rc::default(),
+            kept: Account::new("nothing", 0),
+            lines: Rc::default(),
+            notices,
+        }
     }
 }
 
@@ -73,12 +87,12 @@ impl Host {
         Self {
             limits: Limits,
             deadline: Deadline::new(START),
-            contexts: Contexts::new(roots),
+            contexts: Contexts::new(roots, &surroundings.kept),
+            journal: Journal::recording(&surroundings.lines),
             surroundings,
             shared,
             abi,
             named_roots,
-            journal: Journal::recording(),
             configuring: false,
             events: Events::default(),
             memory: None,
@@ -102,8 +116,10 @@ impl Host {
 pub(super) struct Events {
     /// Calls accepted since the last callback ended.
     pub(super) accepted: Vec<Call>,
-    /// Calls not answered yet, and the roots that made them.
-    outstanding: BTreeMap<u32, u32>,
+    /// Calls not answered yet: the roots that made them, and their bytes.
+    outstanding: BTreeMap<u32, (u32, usize)>,
+    /// Of all of these.
+    bytes: usize,
     last_token: u32,
     /// Of each root that ticks: its period, and when the next one is due.
     ticks: BTreeMap<u32, (Duration, Instant)>,
@@ -129,7 +145,14 @@ impl Events {
         body: &[u8],
         milliseconds: u32,
     ) -> Result<u32, Status> {
-        if self.outstanding.len() >= limits::CALLS {
+        let bytes = body.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if self.outstanding.len() >= limits::CALLS || self.bytes + bytes > limits::CALLS_BYTES {
+            if !SAID.swap(true, Ordering::Relaxed) {
+                let (calls, bytes) = (limits::CALLS, limits::CALLS_BYTES >> 20);
+                tracing::warn!(
+                    "limit reached: calls of the filter under way, {calls} and {bytes} MiB of a VM"
+                );
+            }
             return Err(Status::InternalFailure);
         }
         let mut token = self.last_token;
@@ -141,14 +164,17 @@ impl Events {
         }
         self.accepted.push(Call::new(token, address, headers, body, milliseconds)?);
         self.last_token = token;
-        self.outstanding.insert(token, root);
+        self.outstanding.insert(token, (root, bytes));
+        self.bytes += bytes;
         self.changed = true;
         Ok(token)
     }
 
     /// Takes a call off the list; the root that made it.
     pub(super) fn answered(&mut self, token: u32) -> Option<u32> {
-        self.outstanding.remove(&token)
+        let (root, bytes) = self.outstanding.remove(&token)?;
+        self.bytes -= bytes;
+        Some(root)
     }
 
     /// `proxy_set_tick_period_milliseconds`: zero ends the ticks.
@@ -178,3 +204,6 @@ impl Events {
         self.changed |= self.queues.insert(queue);
     }
 }
+
+/// Whether the log has it that there are too many calls.
+static SAID: AtomicBool = AtomicBool::new(false);

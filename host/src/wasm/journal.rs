@@ -1,9 +1,17 @@
 //! The filter's log lines.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::limits;
 
 /// Bytes of a line that are kept; a filter may log a whole header.
-const MAX_LINE: usize = 8 << 10;
+pub(super) const MAX_LINE: usize = 8 << 10;
+
+/// What writing a line costs besides its bytes, in those of a host function's charge.
+pub(super) const LINE: usize = 512;
 
 /// Lines kept from a VM's start.
 const KEPT: usize = 8;
@@ -32,6 +40,18 @@ impl Level {
         })
     }
 
+    /// Whether a filter's line of this level is written out.
+    fn is_shown(self) -> bool {
+        use tracing::{Level, enabled};
+        match self {
+            Self::Trace => enabled!(target: "filter", Level::TRACE),
+            Self::Debug => enabled!(target: "filter", Level::DEBUG),
+            Self::Info => enabled!(target: "filter", Level::INFO),
+            Self::Warn => enabled!(target: "filter", Level::WARN),
+            Self::Error | Self::Critical => enabled!(target: "filter", Level::ERROR),
+        }
+    }
+
     /// The least severe level that is written out.
     pub(super) fn enabled() -> Self {
         use tracing::level_filters::LevelFilter;
@@ -51,11 +71,45 @@ impl Level {
 #[derive(Debug)]
 pub(super) struct Journal {
     kept: Option<VecDeque<String>>,
+    rate: Rc<LineRate>,
+}
+
+/// How many lines one worker's filter wrote in this second. Those beyond [`limits::LINES`] are left out: the log has lines of others
+/// too.
+#[derive(Debug)]
+pub(super) struct LineRate {
+    since: Cell<Instant>,
+    lines: Cell<u32>,
+}
+
+impl Default for LineRate {
+    fn default() -> Self {
+        Self { since: Cell::new(Instant::now()), lines: Cell::default() }
+    }
+}
+
+impl LineRate {
+    fn admits(&self, now: Instant) -> bool {
+        let lines = self.lines.get();
+        if now.saturating_duration_since(self.since.get()) >= Duration::from_secs(1) {
+            if let Some(left_out) = lines.checked_sub(limits::LINES).filter(|count| *count > 0) {
+                tracing::warn!(
+                    "{left_out} lines of the filter left out: more than {} in a second",
+                    limits::LINES
+                );
+            }
+            self.since.set(now);
+            self.lines.set(1);
+            return true;
+        }
+        self.lines.set(lines.saturating_add(1));
+        lines < limits::LINES
+    }
 }
 
 impl Journal {
-    pub(super) fn recording() -> Self {
-        Self { kept: Some(VecDeque::with_capacity(KEPT)) }
+    pub(super) fn recording(rate: &Rc<LineRate>) -> Self {
+        Self { kept: Some(VecDeque::with_capacity(KEPT)), rate: Rc::clone(rate) }
     }
 
     /// Ends the recording and hands over what was kept.
@@ -64,11 +118,13 @@ impl Journal {
     }
 
     pub(super) fn write(&mut self, level: Level, line: &[u8]) {
-        if self.kept.is_none() && level < Level::enabled() {
+        let shown = level.is_shown() && self.rate.admits(Instant::now());
+        if self.kept.is_none() && !shown {
             return;
         }
         let line = printable(line);
         match level {
+            _ if !shown => {}
             Level::Trace => tracing::trace!(target: "filter", "{line}"),
             Level::Debug => tracing::debug!(target: "filter", "{line}"),
             Level::Info => tracing::info!(target: "filter", "{line}"),
@@ -114,8 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_one_second_have_an_end() {
+        let rate = LineRate::default();
+        let (first, second) = (rate.since.get(), rate.since.get() + Duration::from_secs(1));
+        assert_eq!((0..5000).filter(|_| rate.admits(first)).count(), limits::LINES as usize);
+        assert!(rate.admits(second));
+        assert_eq!((0..5000).filter(|_| rate.admits(second)).count(), limits::LINES as usize - 1);
+    }
+
+    #[test]
     fn the_last_lines_of_a_start_are_kept_without_the_noise() {
-        let mut journal = Journal::recording();
+        let mut journal = Journal::recording(&Rc::default());
         for number in 0..20 {
             journal.write(Level::Debug, b"noise");
             journal.write(Level::Error, format!("line {number}").as_bytes());

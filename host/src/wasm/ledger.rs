@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::limits;
 use super::metrics::{Metric, MetricKind, Metrics};
 
 /// The sums of one thread.
@@ -51,7 +52,8 @@ impl Ledger {
         for metrics in Vec::<Rc<RefCell<Metrics>>>::into_iter(closed) {
             for metric in metrics.borrow().snapshot() {
                 // What a gauge showed is no longer so.
-                if metric.kind != MetricKind::Gauge {
+                let room = self.closed.len() < limits::METRICS || self.closed.contains_key(&metric.name);
+                if metric.kind != MetricKind::Gauge && room {
                     add(&mut self.closed, metric);
                 }
             }

@@ -1,9 +1,9 @@
 //! Metrics a filter defines. One set per worker, so counting shares nothing; it outlives the worker's VMs.
 
-use super::status::Status;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// More names than any filter needs; a filter that puts peers into names must not fill the host's memory.
-const MAX_METRICS: usize = 4096;
+use super::limits;
+use super::status::Status;
 
 /// How a metric is updated and read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ impl Metric {
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
     all: Vec<Metric>,
+    /// Of all names. A filter that puts peers into names must not fill the host's memory.
+    bytes: usize,
 }
 
 impl Metrics {
@@ -80,16 +82,31 @@ impl Metrics {
             2 => MetricKind::Histogram,
             _ => return Err(Status::BadArgument),
         };
+        if name.len() > limits::NAME {
+            return Err(Status::BadArgument);
+        }
         let index = match self.all.iter().position(|metric| metric.name == name) {
             Some(index) if self.all[index].kind == kind => index,
             Some(_) => return Err(Status::BadArgument),
-            None if self.all.len() == MAX_METRICS => return Err(Status::InternalFailure),
+            None if self.is_full(name) => return Err(Status::InternalFailure),
             None => {
+                self.bytes += name.len();
                 self.all.push(Metric::new(name, kind));
                 self.all.len() - 1
             }
         };
         u32::try_from(index).map_err(|_| Status::InternalFailure)
+    }
+
+    fn is_full(&self, name: &str) -> bool {
+        let full = self.all.len() == limits::METRICS || self.bytes + name.len() > limits::METRICS_BYTES;
+        if full && !SAID.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "limit reached: metrics of the filter, {} of a worker, 1 MiB of names",
+                limits::METRICS
+            );
+        }
+        full
     }
 
     /// Adds to a counter or a gauge. A counter does not take back, and not even nothing is added to it, as in Envoy.
@@ -127,6 +144,9 @@ impl Metrics {
     }
 }
 
+/// Whether the log has it.
+static SAID: AtomicBool = AtomicBool::new(false);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +173,20 @@ mod tests {
         assert_eq!(metrics.value(histogram), Err(Status::BadArgument));
         assert_eq!(metrics.value(99), Err(Status::NotFound));
         assert_eq!((metrics.snapshot()[2].value, metrics.snapshot()[2].count), (3, 1));
+    }
+
+    #[test]
+    fn names_have_an_end() {
+        let mut metrics = Metrics::default();
+        assert_eq!(metrics.define(0, &"x".repeat(limits::NAME + 1)), Err(Status::BadArgument));
+        let define = |metrics: &mut Metrics, size: usize| {
+            (0..10_000).take_while(|number| metrics.define(0, &format!("{number:0size$}")).is_ok()).count()
+        };
+        assert_eq!(define(&mut metrics, limits::NAME), limits::METRICS_BYTES / limits::NAME);
+        assert_eq!(metrics.define(0, "one more"), Err(Status::InternalFailure));
+        let first = format!("{:0size$}", 0, size = limits::NAME);
+        assert_eq!(metrics.define(0, &first), Ok(0), "one that is there needs no room");
+        assert_eq!(define(&mut Metrics::default(), 5), limits::METRICS);
     }
 
     #[test]

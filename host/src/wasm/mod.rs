@@ -12,11 +12,14 @@
 //! - A pause that nothing can end fails at once with 503, and any other after 15 s with 504. Envoy waits for its stream's
 //!   idle timeout. A filter that pauses and resumes in one callback goes on here; in Envoy it hangs.
 //! - Names, values and maps that would make no HTTP message, and sizes beyond the bounds, are refused with `BadArgument`.
+//! - A reply that cannot be sent ends the request with 503, and one on a connection ends the connection.
+//! - What a filter makes the host keep has an end (`limits`), and what the host does for it counts towards its time.
 //! - No cluster speaks gRPC: a gRPC call answers what Envoy answers for an unknown cluster, `ParseFailure`.
 //! - Metrics are each worker's own. In the network gate there are no data, and a pause there is a denial.
 //! - Statuses that the Rust SDK's enum does not have (`Unimplemented`) are never answered.
 //! - A root is not told when its VM ends (`proxy_on_done`).
 
+mod account;
 mod callout;
 mod calls;
 mod certificate;

@@ -1,6 +1,6 @@
 //! The phases of a request in a VM: heads, bodies and trailers of both directions.
 
-use super::context::{Context, MapType, Side};
+use super::context::{CLOSED, Context, MapType, Side};
 use super::error::Fault;
 use super::exports::HeadersCallback;
 use super::headers::HeaderMap;
@@ -10,6 +10,9 @@ use super::vm::{CONTINUE, Vm, decision, guarded};
 
 /// ABI actions on a body besides "continue": hold it back (1, 2), or drop this piece of it (3 and beyond).
 const DROP: u32 = 3;
+
+/// The reason of a body that is held back when the host keeps as much as it does for a filter.
+const HELD_TOO_MUCH: &str = "filter-holds-too-much";
 
 /// What a callback left: an answer, or a pause that something may end.
 #[derive(Debug)]
@@ -41,13 +44,12 @@ impl Vm {
         let action = self.call_with_map(id, kind, count, u32::from(end_of_stream))?;
         let context = self.context(id)?;
         context.flow(kind.side()).resumed |= action == CONTINUE;
-        Ok((step(context, kind), decision(context)))
+        Ok(stepped(context, kind))
     }
 
     /// How a paused phase with headers stands by now.
     pub(super) fn look(&mut self, id: u32, kind: MapType) -> Result<Stepped<Outcome>, Fault> {
-        let context = self.context(id)?;
-        Ok((step(context, kind), decision(context)))
+        Ok(stepped(self.context(id)?, kind))
     }
 
     fn call_with_map(&mut self, id: u32, kind: MapType, count: u32, end: u32) -> Result<u32, Fault> {
@@ -125,23 +127,28 @@ impl Vm {
     /// A reply that the filter sent while nobody asked it.
     pub(super) fn unasked(&mut self, id: u32) -> Result<Option<Result<LocalReply, &'static str>>, Fault> {
         let context = self.context(id)?;
-        Ok(match context.reply.take() {
+        let reply = context.reply.take();
+        context.settle();
+        Ok(match reply {
             Some(reply) => Some(Ok(reply)),
-            None => context.closed.then_some(Err(CLOSED)),
+            None => context.refused().map(Err),
         })
     }
 }
 
-/// The reason of a stream that the filter closed.
-const CLOSED: &str = "filter-close";
+fn stepped(context: &mut Context, kind: MapType) -> Stepped<Outcome> {
+    let stepped = (step(context, kind), decision(context));
+    context.settle();
+    stepped
+}
 
 /// What the filter's answer to one phase means. A reply counts whatever the action beside it.
 fn step(context: &mut Context, kind: MapType) -> Step<Outcome> {
     if let Some(reply) = context.reply.take() {
         return Step::Settled(Outcome::Reply(reply));
     }
-    if context.closed {
-        return Step::Settled(Outcome::Failed(CLOSED));
+    if let Some(reason) = context.refused() {
+        return Step::Settled(Outcome::Failed(reason));
     }
     if !context.flow(kind.side()).resumed {
         return Step::Paused;
@@ -155,11 +162,21 @@ fn step(context: &mut Context, kind: MapType) -> Step<Outcome> {
 }
 
 fn body_outcome(context: &mut Context, side: Side) -> BodyOutcome {
+    let outcome = body_step(context, side);
+    context.settle();
+    match outcome {
+        // What passes is gone at once; what is held back adds up over all requests.
+        BodyOutcome::Held if context.room_for(0).is_err() => BodyOutcome::Failed(HELD_TOO_MUCH),
+        outcome => outcome,
+    }
+}
+
+fn body_step(context: &mut Context, side: Side) -> BodyOutcome {
     if let Some(reply) = context.reply.take() {
         return BodyOutcome::Reply(reply);
     }
-    if context.closed {
-        return BodyOutcome::Failed(CLOSED);
+    if let Some(reason) = context.refused() {
+        return BodyOutcome::Failed(reason);
     }
     let flow = context.flow(side);
     if !flow.resumed {

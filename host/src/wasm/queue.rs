@@ -1,21 +1,20 @@
 //! Shared queues: what the VMs of one filter send each other, across workers.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::limits;
 use super::status::Status;
-
-/// Items of all queues together.
-const MAX_BYTES: usize = 16 << 20;
 
 /// What an item costs besides its bytes.
 const ITEM: usize = 64;
 
-/// Queues of one filter.
-const MAX_QUEUES: usize = 1024;
+/// Items for which an empty queue keeps room.
+const ROOM: usize = 64;
 
 /// Something was put into a queue: for the root that registered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +52,16 @@ struct Listener {
 impl SharedQueues {
     /// The queue of this name, made if need be. What is in it stays.
     pub(super) fn register(&self, name: &[u8], root: u32, notices: &Sender<Notice>) -> Result<u32, Status> {
+        if name.len() > limits::NAME {
+            return Err(Status::BadArgument);
+        }
         let mut inner = self.lock();
         let id = match inner.ids.get(name) {
             Some(id) => *id,
-            None if inner.ids.len() == MAX_QUEUES => return Err(Status::InternalFailure),
+            None if inner.ids.len() == limits::QUEUES => {
+                limits::reached(&SAID_QUEUES, "1024 shared queues", limits::QUEUES * limits::NAME);
+                return Err(Status::InternalFailure);
+            }
             None => {
                 let id = u32::try_from(inner.ids.len() + 1).map_err(|_| Status::InternalFailure)?;
                 inner.ids.insert(name.into(), id);
@@ -70,6 +75,9 @@ impl SharedQueues {
     }
 
     pub(super) fn resolve(&self, name: &[u8]) -> Result<u32, Status> {
+        if name.len() > limits::NAME {
+            return Err(Status::NotFound);
+        }
         self.lock().ids.get(name).copied().ok_or(Status::NotFound)
     }
 
@@ -77,7 +85,8 @@ impl SharedQueues {
         let mut inner = self.lock();
         let bytes = inner.bytes + item.len() + ITEM;
         let queue = inner.queues.get_mut(&id).ok_or(Status::NotFound)?;
-        if bytes > MAX_BYTES {
+        if bytes > limits::SHARED_BYTES {
+            limits::reached(&SAID_ITEMS, "items of shared queues", limits::SHARED_BYTES);
             return Err(Status::InternalFailure);
         }
         queue.items.push_back(item.into());
@@ -94,8 +103,12 @@ impl SharedQueues {
 
     pub(super) fn dequeue(&self, id: u32) -> Result<Box<[u8]>, Status> {
         let mut inner = self.lock();
-        let item = inner.queues.get_mut(&id).ok_or(Status::NotFound)?.items.pop_front();
-        let item = item.ok_or(Status::Empty)?;
+        let items = &mut inner.queues.get_mut(&id).ok_or(Status::NotFound)?.items;
+        let item = items.pop_front().ok_or(Status::Empty)?;
+        // A queue that was long once would keep its room, and there may be many.
+        if items.capacity() > ROOM.max(4 * items.len()) {
+            items.shrink_to(ROOM.max(2 * items.len()));
+        }
         inner.bytes -= item.len() + ITEM;
         Ok(item)
     }
@@ -105,6 +118,10 @@ impl SharedQueues {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Whether the log has it.
+static SAID_QUEUES: AtomicBool = AtomicBool::new(false);
+static SAID_ITEMS: AtomicBool = AtomicBool::new(false);
 
 #[cfg(test)]
 mod tests {
@@ -144,5 +161,19 @@ mod tests {
         assert_eq!(put, 15);
         queues.dequeue(id).unwrap();
         queues.enqueue(id, &[0; 1 << 20]).unwrap();
+        let (notices, _told) = channel(1);
+        assert_eq!(queues.register(&[b'x'; limits::NAME + 1], 1, &notices), Err(Status::BadArgument));
+        assert_eq!(queues.resolve(&[b'x'; limits::NAME + 1]), Err(Status::NotFound));
+        let made = (0..2000_u32).filter(|name| queues.register(&name.to_le_bytes(), 1, &notices).is_ok());
+        assert_eq!(made.count(), limits::QUEUES - 1);
+    }
+
+    #[test]
+    fn a_queue_that_was_long_gives_its_room_back() {
+        let queues = SharedQueues::default();
+        let id = queues.register(b"q", 1, &channel(1).0).unwrap();
+        (0..100_000).for_each(|_| queues.enqueue(id, b"").unwrap());
+        (0..99_999).for_each(|_| drop(queues.dequeue(id).unwrap()));
+        assert!(queues.lock().queues[&id].items.capacity() <= 2 * ROOM);
     }
 }

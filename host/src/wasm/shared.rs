@@ -1,8 +1,10 @@
 //! Shared data: what the VMs of one filter tell each other, across workers.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::limits;
 use super::queue::SharedQueues;
 use super::status::Status;
 
@@ -29,8 +31,8 @@ impl Shared {
     }
 }
 
-/// Keys and values together.
-const MAX_BYTES: usize = 16 << 20;
+/// What an entry costs besides its bytes: its place in the map, and two allocations.
+const ENTRY: usize = 160;
 
 /// Key-value pairs with a number that changes at every write, for compare-and-swap. Numbers start at 1: 0 means that
 /// the writer does not care.
@@ -54,22 +56,29 @@ struct Entry {
 
 impl SharedData {
     pub(super) fn value(&self, key: &[u8]) -> Result<(Arc<[u8]>, u32), Status> {
+        if key.len() > limits::KEY {
+            return Err(Status::NotFound);
+        }
         let entry = self.lock().values.get(key).cloned().ok_or(Status::NotFound)?;
         Ok((entry.value, entry.cas))
     }
 
     /// Writes unless `cas` is a number other than the current one.
     pub(super) fn insert(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), Status> {
+        if key.len() > limits::KEY {
+            return Err(Status::BadArgument);
+        }
         let mut inner = self.lock();
-        let known = inner.values.get(key).map(|entry| (key.len() + entry.value.len(), entry.cas));
+        let known = inner.values.get(key).map(|entry| (cost(key, &entry.value), entry.cas));
         if let Some((_, current)) = known
             && cas != 0
             && cas != current
         {
             return Err(Status::CasMismatch);
         }
-        let bytes = inner.bytes - known.map_or(0, |(size, _)| size) + key.len() + value.len();
-        if bytes > MAX_BYTES {
+        let bytes = inner.bytes - known.map_or(0, |(size, _)| size) + cost(key, value);
+        if bytes > limits::SHARED_BYTES {
+            limits::reached(&SAID, "shared data", limits::SHARED_BYTES);
             return Err(Status::InternalFailure);
         }
         inner.bytes = bytes;
@@ -84,6 +93,13 @@ impl SharedData {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+fn cost(key: &[u8], value: &[u8]) -> usize {
+    key.len() + value.len() + ENTRY
+}
+
+/// Whether the log has it.
+static SAID: AtomicBool = AtomicBool::new(false);
 
 #[cfg(test)]
 mod tests {
@@ -110,6 +126,15 @@ mod tests {
         shared.insert(b"k", b"2", cas).unwrap();
         assert_eq!(shared.insert(b"k", b"3", cas), Err(Status::CasMismatch));
         assert_eq!(&*shared.value(b"k").unwrap().0, b"2");
-        assert_eq!(shared.insert(b"big", &vec![0; MAX_BYTES], 0), Err(Status::InternalFailure));
+        assert_eq!(shared.insert(b"big", &vec![0; limits::SHARED_BYTES], 0), Err(Status::InternalFailure));
+        assert_eq!(shared.insert(&vec![0; limits::KEY + 1], b"", 0), Err(Status::BadArgument));
+        assert_eq!(shared.value(&vec![0; limits::KEY + 1]).unwrap_err(), Status::NotFound);
+    }
+
+    #[test]
+    fn empty_values_have_a_cost() {
+        let shared = SharedData::default();
+        let kept = (0..1_000_000_u32).take_while(|key| shared.insert(&key.to_le_bytes(), b"", 0).is_ok());
+        assert_eq!(kept.count(), limits::SHARED_BYTES / (ENTRY + 4));
     }
 }

@@ -36,12 +36,3 @@ impl From<wasmtime::Error> for Refusal {
         Self::Trap(error)
     }
 }
-
-/// The ABI's form of an answer.
-pub(super) fn code(answer: Result<(), Refusal>) -> wasmtime::Result<u32> {
-    match answer {
-        Ok(()) => Ok(Status::Ok as u32),
-        Err(Refusal::Status(status)) => Ok(status as u32),
-        Err(Refusal::Trap(error)) => Err(error),
-    }
-}

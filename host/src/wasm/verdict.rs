@@ -70,6 +70,13 @@ pub struct LocalReply {
     pub grpc_status: Option<u32>,
 }
 
+impl LocalReply {
+    /// Of its body and its fields.
+    pub(super) fn bytes(&self) -> usize {
+        self.body.len() + self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    }
+}
+
 /// The decision of a filter that could not give its own. `reason` is one of our fixed words.
 pub(super) fn denial(reason: &str) -> String {
     format!(r#"{{"decision":"deny","reason":"{reason}","matched":[]}}"#)

@@ -118,14 +118,15 @@ impl Vm {
         let id = self.create(Root::Network, connection)?;
         let (store, exports) = (&mut self.store, &self.exports);
         let mut allow = guarded(store, id, exports.new_connection.as_ref(), id, CONTINUE)? == CONTINUE;
-        if !self.context(id)?.closed {
+        if self.context(id)?.refused().is_none() {
             let (store, exports) = (&mut self.store, &self.exports);
             allow &= guarded(store, id, exports.downstream_data.as_ref(), (id, 0, 0), CONTINUE)? == CONTINUE;
         }
         self.done(id)?;
         self.log(id)?;
         let context = self.delete(id)?;
-        let verdict = Verdict::answered(allow && !context.closed, decision(&context));
+        let allow = allow && context.refused().is_none();
+        let verdict = Verdict::answered(allow, decision(&context));
         if let Ok(mut state) = connection.filter_state.try_borrow_mut() {
             *state = context.stored;
         }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::account::Account;
 use super::callout::Clusters;
 use super::clock::Clock;
 use super::connection::Connection;
@@ -78,6 +79,11 @@ impl Worker {
             clock,
             metrics: Rc::default(),
             clusters: Rc::new(clusters),
+            kept: Account::new(
+                "what the filter keeps for requests",
+                if filter.enforces_policy() { usize::MAX } else { limits::KEPT_BYTES },
+            ),
+            lines: Rc::default(),
             notices,
         };
         let vm = Box::new(Vm::start(filter, &surroundings)?);
@@ -165,6 +171,8 @@ impl Worker {
             Err(fault) if fault.is_fatal() => {
                 self.restarts.set(self.restarts.get() + 1);
                 ledger::restarted();
+                // Nobody waits for its calls any more.
+                self.driver.stir();
             }
             _ => {
                 if vm.take_changed() {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use wasmtime::{Caller, Linker};
 
 use super::super::context::{Context, Side};
-use super::super::guest::{Guest, slice};
+use super::super::guest::{Guest, code, slice};
 use super::super::host::Host;
 use super::super::limits;
-use super::super::status::{Refusal, Status, code};
+use super::super::status::{Refusal, Status};
 use super::ENV;
 
 /// BufferType of the ABI, after the two bodies.
@@ -30,28 +30,28 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         ENV,
         "proxy_get_buffer_bytes",
         |caller: Caller<'_, Host>, kind: u32, start: u32, size: u32, bytes_at: u32, size_at: u32| {
-            code(part_of(&mut Guest(caller), kind, (start, size), bytes_at, size_at))
+            code(caller, |guest| part_of(guest, kind, (start, size), bytes_at, size_at))
         },
     )?;
     linker.func_wrap(
         ENV,
         "proxy_get_buffer_status",
         |caller: Caller<'_, Host>, kind: u32, size_at: u32, flags_at: u32| {
-            code(size_of(&mut Guest(caller), kind, size_at, flags_at))
+            code(caller, |guest| size_of(guest, kind, size_at, flags_at))
         },
     )?;
     linker.func_wrap(
         ENV,
         "proxy_set_buffer_bytes",
         |caller: Caller<'_, Host>, kind: u32, start: u32, size: u32, bytes: u32, length: u32| {
-            code(replace(&mut Guest(caller), kind, (start, size), (bytes, length)))
+            code(caller, |guest| replace(guest, kind, (start, size), (bytes, length)))
         },
     )?;
     linker.func_wrap(
         ENV,
         "proxy_get_configuration",
         |caller: Caller<'_, Host>, bytes_at: u32, size_at: u32| {
-            code(configuration(&mut Guest(caller), bytes_at, size_at))
+            code(caller, |guest| configuration(guest, bytes_at, size_at))
         },
     )?;
     Ok(())
@@ -111,31 +111,43 @@ fn buffer(host: &Host, kind: u32) -> Result<&[u8], Status> {
     }
 }
 
-/// As in Envoy, bytes are put before a body, after it, or in the place of all of it.
+/// As in Envoy, bytes are put before a body, after it, or in the place of its beginning or all of it.
 fn replace(
     guest: &mut Guest<'_>,
     kind: u32,
     (start, size): (u32, u32),
     (bytes, length): (u32, u32),
 ) -> Result<(), Refusal> {
-    buffer(guest.host(), kind)?;
+    let held = buffer(guest.host(), kind)?.len();
+    guest.charge(held.saturating_add((length as usize).min(limits::BODY)))?;
     let (memory, host) = guest.parts()?;
     let bytes = slice(memory, bytes, length)?;
     let side = Side::from_abi(kind).ok_or(Status::BadArgument)?;
     let context: &mut Context = host.contexts.current_mut().ok_or(Status::BadArgument)?;
-    let flow = context.flow(side);
-    if !flow.body_shown || bytes.len() > limits::BODY {
+    if bytes.len() > limits::BODY {
         return Err(Status::BadArgument.into());
     }
-    let held = u32::try_from(flow.body.len()).map_err(|_| Status::InternalFailure)?;
+    context.room_for(bytes.len())?;
+    let flow = context.flow(side);
+    if !flow.body_shown {
+        return Err(Status::BadArgument.into());
+    }
+    let held = u32::try_from(held).map_err(|_| Status::InternalFailure)?;
+    let replaces_all = start == 0 && size >= held;
+    // Put before or after what is there again and again, it would grow without end.
+    if !replaces_all && flow.body.len() + bytes.len() > 2 * limits::BODY {
+        return Err(Status::BadArgument.into());
+    }
     match (start, size) {
         (0, 0) => drop(flow.body.splice(..0, bytes.iter().copied())),
         (0, size) if size >= held => {
             flow.body.clear();
             flow.body.extend_from_slice(bytes);
         }
+        (0, size) => drop(flow.body.splice(..size as usize, bytes.iter().copied())),
         (start, _) if start > 0 && start >= held => flow.body.extend_from_slice(bytes),
         _ => return Err(Status::BadArgument.into()),
     }
+    context.settle();
     Ok(())
 }

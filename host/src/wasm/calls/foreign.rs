@@ -2,9 +2,9 @@
 
 use wasmtime::{Caller, Linker};
 
-use super::super::guest::{Guest, slice};
+use super::super::guest::{Guest, code, slice};
 use super::super::host::Host;
-use super::super::status::{Refusal, Status, code};
+use super::super::status::{Refusal, Status};
 use super::ENV;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -18,7 +18,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
          arguments_size: u32,
          _result_at: u32,
          _size_at: u32| {
-            code(call(&mut Guest(caller), (name, name_size), (arguments, arguments_size)))
+            code(caller, |guest| call(guest, (name, name_size), (arguments, arguments_size)))
         },
     )?;
     Ok(())

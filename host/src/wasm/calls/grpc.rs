@@ -3,9 +3,9 @@
 
 use wasmtime::{Caller, Linker};
 
-use super::super::guest::{Guest, slice};
+use super::super::guest::{Guest, code, slice};
 use super::super::host::Host;
-use super::super::status::{Refusal, Status, code};
+use super::super::status::{Refusal, Status};
 use super::ENV;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -16,7 +16,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         |caller: Caller<'_, Host>, token: u32, message: u32, size: u32, _end: u32| {
             // Odd tokens would be those of calls, which have one message only.
             let answer = if token % 2 == 1 { Status::BadArgument } else { Status::NotFound };
-            code(refuse(&mut Guest(caller), &[(message, size)], answer))
+            code(caller, |guest| refuse(guest, &[(message, size)], answer))
         },
     )?;
     for name in ["proxy_grpc_cancel", "proxy_grpc_close"] {
@@ -26,7 +26,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         ENV,
         "proxy_get_status",
         |caller: Caller<'_, Host>, code_at: u32, text_at: u32, size_at: u32| {
-            code(status(&mut Guest(caller), code_at, text_at, size_at))
+            code(caller, |guest| status(guest, code_at, text_at, size_at))
         },
     )?;
     Ok(())
@@ -56,7 +56,7 @@ fn link_calls(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 (metadata, metadata_size),
                 (message, message_size),
             ];
-            code(refuse(&mut Guest(caller), &parts, Status::ParseFailure))
+            code(caller, |guest| refuse(guest, &parts, Status::ParseFailure))
         },
     )?;
     linker.func_wrap(
@@ -78,7 +78,7 @@ fn link_calls(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 (method, method_size),
                 (metadata, metadata_size),
             ];
-            code(refuse(&mut Guest(caller), &parts, Status::ParseFailure))
+            code(caller, |guest| refuse(guest, &parts, Status::ParseFailure))
         },
     )?;
     Ok(())

@@ -4,14 +4,17 @@ use wasmtime::{Caller, Linker};
 
 use super::super::context::{Context, MapType};
 use super::super::filter::Abi;
-use super::super::guest::{Guest, slice};
+use super::super::guest::{Guest, code, slice};
 use super::super::headers::{HeaderMap, decode, encode};
 use super::super::host::Host;
-use super::super::status::{Refusal, Status, code};
+use super::super::status::{Refusal, Status};
 use super::ENV;
 
 /// How many values MapType of the ABI has.
 const KINDS: u32 = 8;
+
+/// What looking at a field costs, in bytes of [`Guest::charge`].
+const FIELD: usize = 32;
 
 type Answer = Result<(), Refusal>;
 
@@ -25,19 +28,19 @@ fn link_reads(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         ENV,
         "proxy_get_header_map_pairs",
         |caller: Caller<'_, Host>, kind: u32, bytes_at: u32, size_at: u32| {
-            code(pairs(&mut Guest(caller), kind, bytes_at, size_at))
+            code(caller, |guest| pairs(guest, kind, bytes_at, size_at))
         },
     )?;
     linker.func_wrap(
         ENV,
         "proxy_get_header_map_size",
-        |caller: Caller<'_, Host>, kind: u32, size_at: u32| code(size(&mut Guest(caller), kind, size_at)),
+        |caller: Caller<'_, Host>, kind: u32, size_at: u32| code(caller, |guest| size(guest, kind, size_at)),
     )?;
     linker.func_wrap(
         ENV,
         "proxy_get_header_map_value",
         |caller: Caller<'_, Host>, kind: u32, name: u32, name_size: u32, value_at: u32, size_at: u32| {
-            code(value(&mut Guest(caller), kind, (name, name_size), value_at, size_at))
+            code(caller, |guest| value(guest, kind, (name, name_size), value_at, size_at))
         },
     )?;
     Ok(())
@@ -48,21 +51,21 @@ fn link_writes(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         ENV,
         "proxy_set_header_map_pairs",
         |caller: Caller<'_, Host>, kind: u32, map: u32, size: u32| {
-            code(set(&mut Guest(caller), kind, map, size))
+            code(caller, |guest| set(guest, kind, map, size))
         },
     )?;
     linker.func_wrap(
         ENV,
         "proxy_add_header_map_value",
         |caller: Caller<'_, Host>, kind: u32, name: u32, name_size: u32, value: u32, size: u32| {
-            code(write(&mut Guest(caller), kind, (name, name_size), (value, size), HeaderMap::add))
+            code(caller, |guest| write(guest, kind, (name, name_size), (value, size), HeaderMap::add))
         },
     )?;
     linker.func_wrap(
         ENV,
         "proxy_replace_header_map_value",
         |caller: Caller<'_, Host>, kind: u32, name: u32, name_size: u32, value: u32, size: u32| {
-            code(write(&mut Guest(caller), kind, (name, name_size), (value, size), HeaderMap::replace))
+            code(caller, |guest| write(guest, kind, (name, name_size), (value, size), HeaderMap::replace))
         },
     )?;
     linker.func_wrap(
@@ -73,7 +76,7 @@ fn link_writes(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 map.remove(name);
                 Ok(())
             };
-            code(write(&mut Guest(caller), kind, (name, name_size), (0, 0), remove))
+            code(caller, |guest| write(guest, kind, (name, name_size), (0, 0), remove))
         },
     )?;
     Ok(())
@@ -97,6 +100,8 @@ fn size(guest: &mut Guest<'_>, kind: u32, size_at: u32) -> Answer {
 }
 
 fn value(guest: &mut Guest<'_>, kind: u32, name: (u32, u32), value_at: u32, size_at: u32) -> Answer {
+    let scanned = existing(guest.host(), kind).ok().flatten().map_or(0, |map| map.pairs().len() * FIELD);
+    guest.charge(scanned)?;
     let (memory, host) = guest.parts()?;
     let name = slice(memory, name.0, name.1)?;
     let found = existing(host, kind)?.and_then(|map| map.first(name));
@@ -109,9 +114,14 @@ fn value(guest: &mut Guest<'_>, kind: u32, name: (u32, u32), value_at: u32, size
 }
 
 fn set(guest: &mut Guest<'_>, kind: u32, map: u32, size: u32) -> Answer {
+    guest.charge(size as usize)?;
     let (memory, host) = guest.parts()?;
     let pairs = decode(slice(memory, map, size)?)?;
-    *writable(host, kind)? = HeaderMap::from_filter(pairs)?;
+    let context = writable(host, kind)?;
+    context.room_for(size as usize)?;
+    let written = HeaderMap::from_filter(pairs)?;
+    map_of(context, kind)?.assign(written);
+    context.settle();
     Ok(())
 }
 
@@ -122,9 +132,16 @@ fn write(
     value: (u32, u32),
     change: impl FnOnce(&mut HeaderMap, &[u8], &[u8]) -> Result<(), Status>,
 ) -> Answer {
+    guest.charge((name.1 as usize).saturating_add(value.1 as usize))?;
+    let scanned = existing(guest.host(), kind).ok().flatten().map_or(0, |map| map.pairs().len() * FIELD);
+    guest.charge(scanned)?;
     let (memory, host) = guest.parts()?;
     let (name, value) = (slice(memory, name.0, name.1)?, slice(memory, value.0, value.1)?);
-    Ok(change(writable(host, kind)?, name, value)?)
+    let context = writable(host, kind)?;
+    context.room_for(name.len() + value.len())?;
+    let changed = change(map_of(context, kind)?, name, value);
+    context.settle();
+    Ok(changed?)
 }
 
 /// A map to read. As in Envoy, one that is not there is a bad argument, but while the exchange is logged only absent.
@@ -149,8 +166,8 @@ fn of_call(host: &Host, kind: u32) -> Result<Option<&HeaderMap>, Status> {
     map.map(Some).ok_or(Status::BadArgument)
 }
 
-/// A map to change, which is only that of the callback that runs, or is paused in.
-fn writable(host: &mut Host, kind: u32) -> Result<&mut HeaderMap, Status> {
+/// The context of a map to change, which is only that of the callback that runs, or is paused in.
+fn writable(host: &mut Host, kind: u32) -> Result<&mut Context, Status> {
     let context: &mut Context = host.contexts.current_mut().ok_or(Status::BadArgument)?;
     let kind = MapType::from_abi(kind).ok_or(Status::BadArgument)?;
     // As in Envoy, a filter may end a body with trailers that nobody sent.
@@ -158,8 +175,10 @@ fn writable(host: &mut Host, kind: u32) -> Result<&mut HeaderMap, Status> {
         context.shown[kind as usize] = true;
         context.maps[kind as usize].get_or_insert_default();
     }
-    if !context.shown[kind as usize] {
-        return Err(Status::BadArgument);
-    }
+    if context.shown[kind as usize] { Ok(context) } else { Err(Status::BadArgument) }
+}
+
+fn map_of(context: &mut Context, kind: u32) -> Result<&mut HeaderMap, Status> {
+    let kind = MapType::from_abi(kind).ok_or(Status::BadArgument)?;
     context.maps[kind as usize].as_mut().ok_or(Status::BadArgument)
 }

@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use wasmtime::{Caller, Linker};
 
-use super::super::guest::{Guest, slice};
+use super::super::guest::{Guest, code, slice};
 use super::super::headers::decode;
 use super::super::host::Host;
-use super::super::status::{Refusal, Status, code};
+use super::super::limits;
+use super::super::status::{Refusal, Status};
 use super::ENV;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -31,7 +32,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 (body, body_size),
                 (trailers, trailers_size),
             ];
-            code(call(&mut Guest(caller), parts, milliseconds, token_at))
+            code(caller, |guest| call(guest, parts, milliseconds, token_at))
         },
     )?;
     Ok(())
@@ -44,6 +45,8 @@ fn call(
     milliseconds: u32,
     token_at: u32,
 ) -> Result<(), Refusal> {
+    let bytes: usize = [headers.1, body.1].iter().map(|size| *size as usize).sum();
+    guest.charge(bytes.min(limits::CALL_BODY))?;
     // So that a call is not made whose token cannot be told.
     guest.write_u32(token_at, 0)?;
     let (memory, host) = guest.parts()?;
@@ -54,6 +57,9 @@ fn call(
     // Negative means nothing in Envoy either.
     i32::try_from(milliseconds).map_err(|_| Status::BadArgument)?;
     let clusters = Rc::clone(&host.surroundings.clusters);
+    if cluster.len() > limits::NAME {
+        return Err(Status::BadArgument.into());
+    }
     let address = std::str::from_utf8(cluster).ok().and_then(|name| clusters.get(name));
     let address = address.ok_or(Status::BadArgument)?;
     let token = host.events.call(root, address, decode(headers)?, body, milliseconds)?;

@@ -2,10 +2,11 @@
 
 use wasmtime::{Caller, Linker};
 
-use super::super::guest::{Guest, slice};
+use super::super::guest::{Guest, code, slice};
 use super::super::host::Host;
+use super::super::limits;
 use super::super::metrics::Metrics;
-use super::super::status::{Refusal, Status, code};
+use super::super::status::{Refusal, Status};
 use super::ENV;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -13,25 +14,30 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         ENV,
         "proxy_define_metric",
         |caller: Caller<'_, Host>, kind: u32, name: u32, name_size: u32, id_at: u32| {
-            code(define(&mut Guest(caller), kind, (name, name_size), id_at))
+            code(caller, |guest| define(guest, kind, (name, name_size), id_at))
         },
     )?;
     linker.func_wrap(ENV, "proxy_increment_metric", |caller: Caller<'_, Host>, id: u32, offset: i64| {
-        code(on_lasting(&Guest(caller), |metrics| metrics.increment(id, offset)))
+        code(caller, |guest| on_lasting(guest, |metrics| metrics.increment(id, offset)))
     })?;
     linker.func_wrap(ENV, "proxy_record_metric", |caller: Caller<'_, Host>, id: u32, value: u64| {
-        code(on_lasting(&Guest(caller), |metrics| metrics.record(id, value)))
+        code(caller, |guest| on_lasting(guest, |metrics| metrics.record(id, value)))
     })?;
     linker.func_wrap(ENV, "proxy_get_metric", |caller: Caller<'_, Host>, id: u32, value_at: u32| {
-        code(value(&mut Guest(caller), id, value_at))
+        code(caller, |guest| value(guest, id, value_at))
     })?;
     Ok(())
 }
 
 fn define(guest: &mut Guest<'_>, kind: u32, name: (u32, u32), id_at: u32) -> Result<(), Refusal> {
+    // All names are looked through.
+    guest.charge(limits::METRICS)?;
     let (memory, _) = guest.parts()?;
-    let name =
-        std::str::from_utf8(slice(memory, name.0, name.1)?).map_err(|_| Status::BadArgument)?.to_owned();
+    let name = slice(memory, name.0, name.1)?;
+    if name.len() > limits::NAME {
+        return Err(Status::BadArgument.into());
+    }
+    let name = std::str::from_utf8(name).map_err(|_| Status::BadArgument)?.to_owned();
     let id = on_metrics(guest, |metrics| metrics.define(kind, &name))?;
     Ok(guest.write_u32(id_at, id)?)
 }

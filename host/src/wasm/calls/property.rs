@@ -2,10 +2,11 @@
 
 use wasmtime::{Caller, Linker};
 
-use super::super::guest::{Guest, slice};
+use super::super::guest::{Guest, code, slice};
 use super::super::host::Host;
+use super::super::limits;
 use super::super::property::lookup;
-use super::super::status::{Refusal, Status, code};
+use super::super::status::{Refusal, Status};
 use super::ENV;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -13,14 +14,14 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         ENV,
         "proxy_get_property",
         |caller: Caller<'_, Host>, path: u32, path_size: u32, value_at: u32, size_at: u32| {
-            code(property(&mut Guest(caller), path, path_size, value_at, size_at))
+            code(caller, |guest| property(guest, path, path_size, value_at, size_at))
         },
     )?;
     linker.func_wrap(
         ENV,
         "proxy_set_property",
         |caller: Caller<'_, Host>, path: u32, path_size: u32, value: u32, size: u32| {
-            code(set_property(&mut Guest(caller), path, path_size, value, size))
+            code(caller, |guest| set_property(guest, path, path_size, value, size))
         },
     )?;
     Ok(())
@@ -34,7 +35,11 @@ fn property(
     size_at: u32,
 ) -> Result<(), Refusal> {
     let (memory, host) = guest.parts()?;
-    let value = lookup(host, slice(memory, path, path_size)?).ok_or(Status::NotFound)?;
+    let path = slice(memory, path, path_size)?;
+    if path.len() > limits::NAME {
+        return Err(Status::NotFound.into());
+    }
+    let value = lookup(host, path).ok_or(Status::NotFound)?;
     guest.give(value.bytes(), value_at, size_at)
 }
 
@@ -46,13 +51,17 @@ fn set_property(
     value: u32,
     size: u32,
 ) -> Result<(), Refusal> {
+    guest.charge(size as usize)?;
     let (memory, host) = guest.parts()?;
     let (path, value) = (slice(memory, path, path_size)?, slice(memory, value, size)?);
+    if path.len() > limits::NAME {
+        return Err(Status::BadArgument.into());
+    }
     let context = host.contexts.current_mut().ok_or(Status::BadArgument)?;
     if context.connection.is_none() {
         // A root has nothing that would keep it.
         return Err(Status::NotFound.into());
     }
-    context.stored.insert(path, value)?;
+    context.store(path, value)?;
     Ok(())
 }

@@ -2,10 +2,11 @@
 
 use wasmtime::{Caller, Linker};
 
-use super::super::guest::{Guest, slice};
+use super::super::guest::{Guest, code, slice};
 use super::super::host::Host;
+use super::super::limits;
 use super::super::property::PLUGIN_NAME;
-use super::super::status::{Refusal, Status, code};
+use super::super::status::{Refusal, Status};
 use super::ENV;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -13,28 +14,28 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         ENV,
         "proxy_register_shared_queue",
         |caller: Caller<'_, Host>, name: u32, size: u32, id_at: u32| {
-            code(register(&mut Guest(caller), (name, size), id_at))
+            code(caller, |guest| register(guest, (name, size), id_at))
         },
     )?;
     linker.func_wrap(
         ENV,
         "proxy_resolve_shared_queue",
         |caller: Caller<'_, Host>, vm: u32, vm_size: u32, name: u32, size: u32, id_at: u32| {
-            code(resolve(&mut Guest(caller), (vm, vm_size), (name, size), id_at))
+            code(caller, |guest| resolve(guest, (vm, vm_size), (name, size), id_at))
         },
     )?;
     linker.func_wrap(
         ENV,
         "proxy_enqueue_shared_queue",
         |caller: Caller<'_, Host>, id: u32, item: u32, size: u32| {
-            code(enqueue(&mut Guest(caller), id, (item, size)))
+            code(caller, |guest| enqueue(guest, id, (item, size)))
         },
     )?;
     linker.func_wrap(
         ENV,
         "proxy_dequeue_shared_queue",
         |caller: Caller<'_, Host>, id: u32, item_at: u32, size_at: u32| {
-            code(dequeue(&mut Guest(caller), id, item_at, size_at))
+            code(caller, |guest| dequeue(guest, id, item_at, size_at))
         },
     )?;
     Ok(())
@@ -61,6 +62,7 @@ fn resolve(guest: &mut Guest<'_>, vm: (u32, u32), name: (u32, u32), id_at: u32) 
 }
 
 fn enqueue(guest: &mut Guest<'_>, id: u32, item: (u32, u32)) -> Result<(), Refusal> {
+    guest.charge((item.1 as usize).min(limits::SHARED_BYTES))?;
     let (memory, host) = guest.parts()?;
     Ok(host.shared.queues.enqueue(id, slice(memory, item.0, item.1)?)?)
 }

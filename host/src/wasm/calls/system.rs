@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use wasmtime::{Caller, Linker};
 
-use super::super::guest::Guest;
+use super::super::guest::{Guest, code};
 use super::super::host::Host;
-use super::super::status::{Refusal, Status, code};
+use super::super::status::{Refusal, Status};
 use super::ENV;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
         ENV,
         "proxy_get_current_time_nanoseconds",
-        |caller: Caller<'_, Host>, time_at: u32| code(time(&mut Guest(caller), time_at)),
+        |caller: Caller<'_, Host>, time_at: u32| code(caller, |guest| time(guest, time_at)),
     )?;
     linker.func_wrap(
         ENV,
         "proxy_set_tick_period_milliseconds",
-        |caller: Caller<'_, Host>, milliseconds: u32| code(tick_every(&mut Guest(caller), milliseconds)),
+        |caller: Caller<'_, Host>, milliseconds: u32| code(caller, |guest| tick_every(guest, milliseconds)),
     )?;
     Ok(())
 }

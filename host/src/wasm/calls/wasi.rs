@@ -8,8 +8,8 @@ use wasmtime::{Caller, Linker};
 
 use super::super::guest::{Guest, slice, slice_mut};
 use super::super::host::Host;
-use super::super::journal::Level;
-use super::super::status::Status;
+use super::super::journal::{LINE, Level, MAX_LINE};
+use super::super::status::{Refusal, Status};
 use super::ENV;
 
 /// Filters import it under the final name or the one before it.
@@ -23,6 +23,15 @@ const INVALID: u32 = 28;
 const IO: u32 = 29;
 const NO_SUCH_FILE: u32 = 44;
 const NOT_SUPPORTED: u32 = 58;
+
+/// Bytes of randomness between two looks at the filter's time.
+const PIECE: usize = 64 << 10;
+
+/// Parts that one `fd_write` writes, as POSIX allows at least (`IOV_MAX`).
+const PARTS: u32 = 1024;
+
+/// What a call costs besides its work.
+const CALL: usize = 64;
 
 const REALTIME: u32 = 0;
 const MONOTONIC: u32 = 1;
@@ -44,19 +53,19 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 
 fn link_system(linker: &mut Linker<Host>, module: &str) -> wasmtime::Result<()> {
     linker.func_wrap(module, "random_get", |caller: Caller<'_, Host>, bytes: u32, size: u32| {
-        errno(random(&mut Guest(caller), bytes, size))
+        errno(caller, |guest| random(guest, bytes, size))
     })?;
     linker.func_wrap(
         module,
         "clock_time_get",
         |caller: Caller<'_, Host>, clock: u32, _precision: u64, time_at: u32| {
-            errno(time(&mut Guest(caller), clock, time_at))
+            errno(caller, |guest| time(guest, clock, time_at))
         },
     )?;
     linker.func_wrap(module, "clock_res_get", |caller: Caller<'_, Host>, clock: u32, time_at: u32| {
-        errno(match clock {
-            REALTIME | MONOTONIC => Guest(caller).write_u64(time_at, 1).map_err(fault),
-            _ => Err(NOT_SUPPORTED),
+        errno(caller, |guest| match clock {
+            REALTIME | MONOTONIC => Ok(guest.write_u64(time_at, 1)?),
+            _ => Err(NOT_SUPPORTED.into()),
         })
     })?;
     linker.func_wrap(module, "proc_exit", |_: Caller<'_, Host>, status: u32| -> wasmtime::Result<()> {
@@ -73,9 +82,10 @@ fn link_nothing(linker: &mut Linker<Host>, module: &str) -> wasmtime::Result<()>
     }
     for name in ["args_sizes_get", "environ_sizes_get"] {
         linker.func_wrap(module, name, |caller: Caller<'_, Host>, count_at: u32, size_at: u32| {
-            let mut guest = Guest(caller);
-            let answer = guest.write_u32(count_at, 0).and_then(|()| guest.write_u32(size_at, 0));
-            errno(answer.map_err(fault))
+            errno(caller, |guest| {
+                guest.write_u32(count_at, 0)?;
+                Ok(guest.write_u32(size_at, 0)?)
+            })
         })?;
     }
     Ok(())
@@ -87,7 +97,7 @@ fn link_descriptors(linker: &mut Linker<Host>, module: &str) -> wasmtime::Result
         module,
         "fd_write",
         |caller: Caller<'_, Host>, descriptor: u32, parts: u32, count: u32, written_at: u32| {
-            errno(write(&mut Guest(caller), descriptor, parts, count, written_at))
+            errno(caller, |guest| write(guest, descriptor, parts, count, written_at))
         },
     )?;
     linker
@@ -127,58 +137,102 @@ fn link_files(linker: &mut Linker<Host>, module: &str) -> wasmtime::Result<()> {
         "poll_oneoff",
         |caller: Caller<'_, Host>, _: u32, _: u32, _: u32, count_at: u32| {
             // Nothing happened, which Go's scheduler takes for an answer.
-            errno(Guest(caller).write_u32(count_at, 0).map_err(fault))
+            errno(caller, |guest| Ok(guest.write_u32(count_at, 0)?))
         },
     )?;
     Ok(())
 }
 
-fn random(guest: &mut Guest<'_>, bytes: u32, size: u32) -> Result<(), u32> {
-    let (memory, _) = guest.parts().map_err(fault)?;
-    getrandom::fill(slice_mut(memory, bytes, size.into()).map_err(fault)?).map_err(|_| IO)
+/// In pieces: the filter's time may be used up before its memory is full.
+fn random(guest: &mut Guest<'_>, bytes: u32, size: u32) -> Answer {
+    let (memory, _) = guest.parts()?;
+    slice(memory, bytes, size)?;
+    let end = u64::from(bytes) + u64::from(size);
+    for start in (bytes.into()..end).step_by(PIECE) {
+        guest.charge(PIECE)?;
+        let (memory, _) = guest.parts()?;
+        let piece = slice_mut(memory, start, (PIECE as u64).min(end - start))?;
+        getrandom::fill(piece).map_err(|_| IO)?;
+    }
+    Ok(())
 }
 
-fn time(guest: &mut Guest<'_>, clock: u32, time_at: u32) -> Result<(), u32> {
+fn time(guest: &mut Guest<'_>, clock: u32, time_at: u32) -> Answer {
     static START: OnceLock<Instant> = OnceLock::new();
     let time = match clock {
         REALTIME => guest.host().surroundings.clock.unix_nanoseconds().ok_or(IO)?,
         MONOTONIC => u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).map_err(|_| IO)?,
-        _ => return Err(NOT_SUPPORTED),
+        _ => return Err(NOT_SUPPORTED.into()),
     };
-    guest.write_u64(time_at, time).map_err(fault)
+    Ok(guest.write_u64(time_at, time)?)
 }
 
-fn write(guest: &mut Guest<'_>, descriptor: u32, parts: u32, count: u32, written_at: u32) -> Result<(), u32> {
+/// Writes as many parts as one call may have, each as a line; as everywhere in POSIX, the caller writes the rest again.
+fn write(guest: &mut Guest<'_>, descriptor: u32, parts: u32, count: u32, written_at: u32) -> Answer {
     let level = match descriptor {
         1 => Level::Info,
         2 => Level::Error,
-        _ => return Err(BAD_DESCRIPTOR),
+        _ => return Err(BAD_DESCRIPTOR.into()),
     };
-    let (memory, host) = guest.parts().map_err(fault)?;
-    let parts = slice(memory, parts, count.checked_mul(8).ok_or(INVALID)?).map_err(fault)?;
+    let (memory, _) = guest.parts()?;
+    slice(memory, parts, count.checked_mul(8).ok_or(INVALID)?)?;
     let mut written: u32 = 0;
-    for part in parts.chunks_exact(8) {
+    for index in 0..count.min(PARTS) {
+        let (memory, _) = guest.parts()?;
+        let part = slice(memory, parts + index * 8, 8)?;
         let (pointer, size) = (word(part, 0), word(part, 4));
-        let text = slice(memory, pointer, size).map_err(fault)?;
+        guest.charge(LINE + (size as usize).min(MAX_LINE))?;
+        let (memory, host) = guest.parts()?;
+        let text = slice(memory, pointer, size)?;
         written = written.checked_add(size).ok_or(INVALID)?;
         if !text.is_empty() {
             host.journal.write(level, text);
         }
     }
-    guest.write_u32(written_at, written).map_err(fault)
+    Ok(guest.write_u32(written_at, written)?)
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes)
 }
 
-fn fault(_: Status) -> u32 {
-    FAULT
+/// What a function of WASI did not do.
+enum Failure {
+    /// The filter is told this number, and runs on.
+    Number(u32),
+    /// The filter ends here.
+    Trap(wasmtime::Error),
 }
 
-fn errno(answer: Result<(), u32>) -> u32 {
-    match answer {
-        Ok(()) => SUCCESS,
-        Err(number) => number,
+impl From<u32> for Failure {
+    fn from(number: u32) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(_: Status) -> Self {
+        Self::Number(FAULT)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Status(status) => status.into(),
+            Refusal::Trap(error) => Self::Trap(error),
+        }
+    }
+}
+
+type Answer = Result<(), Failure>;
+
+/// As [`code`](super::super::guest::code), in WASI's numbers.
+fn errno(caller: Caller<'_, Host>, work: impl FnOnce(&mut Guest<'_>) -> Answer) -> wasmtime::Result<u32> {
+    let mut guest = Guest(caller);
+    match guest.charge(CALL).map_err(Failure::from).and_then(|()| work(&mut guest)) {
+        Ok(()) => Ok(SUCCESS),
+        Err(Failure::Number(number)) => Ok(number),
+        Err(Failure::Trap(error)) => Err(error),
     }
 }

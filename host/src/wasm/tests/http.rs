@@ -31,15 +31,18 @@ const FILTER: &str = r#"
       (if (i32.eq (local.get $count) (i32.const 7)) (then
         (drop (call $close (i32.const 0))) (return (i32.const 0))))
       (if (i32.eq (local.get $count) (i32.const 8)) (then
-        ;; a value that would split the message, a status out of range, a map that is not there, one that never is
+        ;; a value that would split the message, a map that is not there, one that never is
         (call $report (call $add_value (i32.const 0) (i32.const 1024) (i32.const 6) (i32.const 1056) (i32.const 8)))
-        (call $report (call $reply (i32.const 99) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-          (i32.const 0) (i32.const 0) (i32.const -1)))
         (call $report (call $get_value (i32.const 2) (i32.const 1024) (i32.const 6) (i32.const 0) (i32.const 4)))
         (call $report (call $get_value (i32.const 6) (i32.const 1024) (i32.const 6) (i32.const 0) (i32.const 4)))
         (call $report (call $get_pairs (i32.const 99) (i32.const 0) (i32.const 4)))
         (call $report (call $set_pairs (i32.const 0) (i32.const 1024) (i32.const 17)))
         (call $decide_report)))
+      (if (i32.eq (local.get $count) (i32.const 9)) (then
+        (if (i32.ne (i32.const 2) (call $reply (i32.const 99) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+          (i32.const 0) (i32.const 0) (i32.const -1))) (then (unreachable)))))
+      (if (i32.eq (local.get $count) (i32.const 10)) (then
+        (if (i32.ne (i32.const 2) (call $close (i32.const 4))) (then (unreachable)))))
       (i32.const 0))
     (func (export "proxy_on_request_trailers") (param i32 i32) (result i32) (call $mark (i32.const 1)) (i32.const 0))
     (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (call $mark (i32.const 2)) (i32.const 0))
@@ -116,7 +119,17 @@ fn the_first_reply_counts_and_is_shown_to_the_filter() {
 fn what_the_abi_forbids_is_answered_with_a_status() {
     let mut stream = stream();
     assert_eq!(stream.request_headers(fields(8), true), Outcome::Continue(fields(8)));
-    assert_eq!(stream.decision().as_deref(), Some("222222"));
+    assert_eq!(stream.decision().as_deref(), Some("22222"));
+}
+
+#[test]
+fn a_refusal_that_cannot_be_sent_is_no_permission() {
+    for count in [9, 10] {
+        let mut stream = stream();
+        let outcome = stream.request_headers(fields(count), true);
+        assert_eq!(outcome, Outcome::Failed("filter-refusal-failed"));
+        assert_eq!(stream.decision(), Some(denial("filter-refusal-failed")));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::super::Connection;
+use super::super::account::Account;
 use super::super::context::{MapType, Root};
 use super::super::filter::Abi;
 use super::super::headers::HeaderMap;
@@ -122,10 +123,11 @@ fn of_a_request() {
 fn what_the_filter_stored_is_found_under_both_names_and_hides_nothing() {
     let mut host = host(Root::Http, &with_tls(1, None));
     let stored = &mut host.contexts.current_mut().unwrap().stored;
-    stored.insert(b"own", b"1").unwrap();
-    stored.insert(b"connection\0mtls", b"\x01").unwrap();
-    stored.insert(b"connection", b"2").unwrap();
-    stored.insert(b"request\0path", b"3").unwrap();
+    let account = Account::new("test", 1024);
+    stored.insert(b"own", b"1", &account).unwrap();
+    stored.insert(b"connection\0mtls", b"\x01", &account).unwrap();
+    stored.insert(b"connection", b"2", &account).unwrap();
+    stored.insert(b"request\0path", b"3", &account).unwrap();
     assert_eq!(value(&host, &["own"]), text("1"));
     assert_eq!(value(&host, &["filter_state", "wasm.own"]), text("1"));
     assert_eq!(value(&host, &["filter_state", "own"]), None);
