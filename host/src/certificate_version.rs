@@ -15,7 +15,7 @@ pub struct UnsupportedVersion {
 
 /// Whose certificate it is: each needs other extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Holder {
+pub enum Holder {
     /// Who connected.
     Client,
     /// Whom we connected to.
@@ -54,13 +54,18 @@ impl UnsupportedVersion {
 
 impl fmt::Display for UnsupportedVersion {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let holder = match self.holder {
-            Holder::Client => "the client's certificate",
-            Holder::Server => "the server's certificate",
-            Holder::Authority => "an authority's certificate in the chain",
-            Holder::Own => "the certificate",
-        };
-        write!(formatter, "{holder} is {}", self.fault())
+        write!(formatter, "{} is {}", self.holder, self.fault())
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Client => "the client's certificate",
+            Self::Server => "the server's certificate",
+            Self::Authority => "an authority's certificate in the chain",
+            Self::Own => "the certificate",
+        })
     }
 }
 

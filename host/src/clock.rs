@@ -9,3 +9,8 @@ pub(crate) fn now() -> UnixTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     UnixTime::from_seconds(since.ok().and_then(|it| i64::try_from(it.as_secs()).ok()).unwrap_or(i64::MAX))
 }
+
+/// The time that rustls says it is.
+pub(crate) fn instant(time: rustls_pki_types::UnixTime) -> UnixTime {
+    UnixTime::from_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}

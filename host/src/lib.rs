@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod audit;
 mod certificate_version;
+pub mod chain;
 pub mod clean;
 mod clock;
 pub mod config;

@@ -4,17 +4,17 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
-use crate::certificate_version::UnsupportedVersion;
+use crate::chain::Fault;
 
 /// The word for an error of a handshake.
 pub fn failure(error: &io::Error) -> &'static str {
     let inner = error.get_ref();
+    if let Some(fault) = inner.and_then(|inner| inner.downcast_ref::<Fault>()) {
+        return fault.word();
+    }
     let cause = inner.and_then(|inner| inner.downcast_ref::<Error>());
     match cause {
         Some(cause) => of_tls(cause),
-        None if inner.is_some_and(|inner| inner.is::<UnsupportedVersion>()) => {
-            "unsupported-certificate-version"
-        }
         None if error.kind() == io::ErrorKind::UnexpectedEof => "closed",
         None if error.kind() == io::ErrorKind::ConnectionReset => "closed",
         // Nothing else in a handshake is looked for.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use peergate_host::clean::Clean;
-use peergate_host::judge::{self, Engine, Judgement, PeerJson, Question, Subject};
+use peergate_host::judge::{self, Chain, Engine, Judgement, PeerJson, Question, Subject};
 use peergate_host::wasm::HeaderPairs;
 use peergate_policy::{Configuration, Endpoint, UnixTime};
 
@@ -50,7 +50,7 @@ pub(super) struct Explain {
 #[derive(Args, Debug)]
 #[group(multiple = false)]
 struct SubjectFlags {
-    /// The peer's certificate
+    /// The peer's certificate, then those between it and an authority. They are verified by the policy's authorities, if it has any
     #[arg(long, value_name = "PEM")]
     cert: Option<PathBuf>,
     /// The peer's names, as `{"cn": null, "san_dns": [], "san_uri": [], "san_ip": []}`
@@ -116,7 +116,10 @@ impl Explain {
             headers,
             now: self.now.unwrap_or_else(judge::now),
         };
-        Ok(self.engine.engine()?.judge(&question)?)
+        let judgement = self.engine.engine()?.judge(&question)?;
+        let Some(path) = &self.subject.cert else { return Ok(judgement) };
+        let chain = Subject::chain_from_pem_file(path)?;
+        Ok(judgement.after(Chain::of(&policy, self.endpoint, &chain, question.now)?))
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use peergate_policy::pem::PemError;
 use peergate_policy::{RequiredFiles, UnixTime};
-use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::CertificateDer;
@@ -18,12 +17,13 @@ use super::guard::{Audience, FileError, quoted, quoted_line, read};
 use super::pem;
 use super::revocation_list::{self, RevocationList};
 use crate::certificate_version::{Holder, UnsupportedVersion};
+use crate::chain::Authorities;
 use crate::clock;
 
 /// What a listener needs besides the policy. Read together, so never half of the old and half of the new.
 pub struct Credentials {
     pub(crate) identity: CertifiedKey,
-    pub(crate) authorities: RootCertStore,
+    pub(crate) authorities: Authorities,
     pub(crate) revocation_lists: Vec<RevocationList>,
     /// When each of the files ends.
     pub(crate) expiries: Vec<Expiry>,
@@ -38,28 +38,50 @@ impl Credentials {
     /// The first entry that cannot be used: a file that is unreadable, no PEM or open to others, a
     /// key that is encrypted or does not belong to the certificate, an authority that is no certificate.
     pub fn load(files: &RequiredFiles) -> Result<Self, CredentialsError> {
-        let mut expiries = Vec::new();
-        let mut trust = Sha256::new();
-        let authorities = match &files.ca_certificates {
-            Some(path) => authorities(Path::new(path), &mut expiries, &mut trust)?,
-            None => RootCertStore::empty(),
-        };
+        let authorities = files.ca_certificates.as_ref().map(Path::new);
+        let trust = Trust::load(authorities, files.crls.iter().map(Path::new))?;
         let identity = identity(Path::new(&files.certificates), Path::new(&files.private_key))?;
-        expiries.extend(Expiry::of_certificates(
-            CERTIFICATES,
-            Path::new(&files.certificates),
-            &identity.cert,
-        ));
+        let path = Path::new(&files.certificates);
+        let own = Expiry::of_certificates(CERTIFICATES, path, &identity.cert);
+        let expiries = trust.expiries.into_iter().chain(own).collect();
+        let Trust { authorities, revocation_lists, digest, .. } = trust;
+        Ok(Self { identity, authorities, revocation_lists, expiries, trust: digest })
+    }
+}
+
+/// Whom a policy believes.
+pub(crate) struct Trust {
+    pub(crate) authorities: Authorities,
+    pub(crate) revocation_lists: Vec<RevocationList>,
+    expiries: Vec<Expiry>,
+    digest: [u8; 32],
+}
+
+impl Trust {
+    /// Reads authorities and revocation lists.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub(crate) fn load<'a>(
+        ca_certificates: Option<&Path>,
+        crls: impl IntoIterator<Item = &'a Path>,
+    ) -> Result<Self, CredentialsError> {
+        let mut expiries = Vec::new();
+        let mut digest = Sha256::new();
+        let authorities = match ca_certificates {
+            Some(path) => authorities(path, &mut expiries, &mut digest)?,
+            None => Authorities::default(),
+        };
         let mut revocation_lists = Vec::new();
-        for path in files.crls.iter().map(Path::new) {
+        for path in crls {
             let pem = content(CRLS, path)?;
-            trust.update(&pem);
+            digest.update(&pem);
             let found = pem::revocation_lists(&pem).map_err(|error| at(CRLS, path)(Fault::Pem(error)))?;
             let lists: Vec<_> = found.into_iter().map(|found| found.item).collect();
             expiries.extend(Expiry::of_revocation_lists(CRLS, path, &lists));
             revocation_list::append(&mut revocation_lists, lists, clock::now()).map_err(at(CRLS, path))?;
         }
-        Ok(Self { identity, authorities, revocation_lists, expiries, trust: trust.finalize().into() })
+        Ok(Self { authorities, revocation_lists, expiries, digest: digest.finalize().into() })
     }
 }
 
@@ -212,17 +234,14 @@ fn authorities(
     path: &Path,
     expiries: &mut Vec<Expiry>,
     trust: &mut Sha256,
-) -> Result<RootCertStore, CredentialsError> {
-    let mut store = RootCertStore::empty();
+) -> Result<Authorities, CredentialsError> {
     let (lines, found) = certificates(AUTHORITIES, path)?;
     expiries.extend(Expiry::of_certificates(AUTHORITIES, path, &found));
-    for (index, (certificate, line)) in found.into_iter().zip(lines).enumerate() {
-        trust.update(&certificate);
-        store.add(certificate.clone()).map_err(|_| {
-            at(AUTHORITIES, path)(bad_certificate(index + 1, line, &certificate, Holder::Authority))
-        })?;
-    }
-    Ok(store)
+    found.iter().for_each(|certificate| trust.update(certificate));
+    Authorities::new(path, &found).map_err(|index| {
+        let fault = bad_certificate(index + 1, lines[index], &found[index], Holder::Authority);
+        at(AUTHORITIES, path)(fault)
+    })
 }
 
 /// Why the certificate at this position (from 1), in a section on this line, is of no use.

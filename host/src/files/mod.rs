@@ -10,11 +10,13 @@ mod revocation_list;
 mod trail;
 mod volume;
 
+pub(crate) use credentials::Trust;
 pub use credentials::{Credentials, CredentialsError, Fault};
 pub use expiry::Expiry;
 pub use guard::{Audience, FileError, Way, read};
 pub use inlined::{InlineError, Inlined, inline};
 pub(crate) use pem::{Found, certificates, private_key};
+pub(crate) use revocation_list::RevocationList;
 pub use trail::{Trail, recorded};
 pub use volume::Volume;
 

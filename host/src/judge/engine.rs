@@ -225,6 +225,7 @@ fn read_decision(text: &str, allow: bool, status: u16) -> Result<Judgement, Engi
         client: Some(decision["client"].clone()).filter(|client| !client.is_null()),
         token: Some(decision["token"].clone()).filter(|token| !token.is_null()),
         rules: Vec::new(),
+        chain: None,
         note: None,
         native_because: None,
     })

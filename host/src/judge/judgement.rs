@@ -5,6 +5,7 @@ use std::fmt;
 use peergate_policy::{CapabilitySet, ClientGrant, Decision, DenyReason, RuleReport, TokenUse};
 use serde_json::{Value, json};
 
+use super::chain::Chain;
 use crate::clean::Clean;
 
 /// What an engine answered, with the reasons of every rule.
@@ -22,6 +23,8 @@ pub struct Judgement {
     /// A known token that was refused.
     pub(super) token: Option<Value>,
     pub(super) rules: Vec<RuleReport>,
+    /// What the authorities of the policy say, where they were asked.
+    pub(super) chain: Option<Chain>,
     /// What the policy does not decide, and the places to which it comes.
     pub(super) note: Option<String>,
     /// Why filter.wasm was not asked, where it could not be.
@@ -43,6 +46,7 @@ impl Judgement {
             client: None,
             token: None,
             rules: Vec::new(),
+            chain: None,
             note: None,
             native_because: None,
         };
@@ -62,6 +66,22 @@ impl Judgement {
                 ..judgement
             },
         }
+    }
+
+    /// The same after the handshake: who is not believed there reaches no rule. A reason of the rules' stays.
+    #[must_use]
+    pub fn after(self, chain: Chain) -> Self {
+        let mut judgement = self;
+        if let (true, Chain::Refused(_)) = (judgement.allow, &chain) {
+            judgement.allow = false;
+            judgement.status = status(DenyReason::ChainNotVerified);
+            judgement.reason = Some(DenyReason::ChainNotVerified.to_string());
+            judgement.would_deny = None;
+            judgement.matched.clear();
+            judgement.capabilities = CapabilitySet::EMPTY;
+            judgement.client = None;
+        }
+        Self { chain: Some(chain), ..judgement }
     }
 
     /// Whether the peer is admitted.
@@ -95,6 +115,9 @@ impl Judgement {
         if let Some(would_deny) = &self.would_deny {
             json["would_deny"] = json!(would_deny);
         }
+        if let Some(chain) = &self.chain {
+            json["chain"] = chain.to_json();
+        }
         if let Some(note) = &self.note {
             json["note"] = json!(note);
         }
@@ -117,6 +140,9 @@ impl Judgement {
 impl fmt::Display for Judgement {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{}: {}", self.word(), self.summary())?;
+        if let Some(chain) = &self.chain {
+            writeln!(formatter, "  chain: {chain}")?;
+        }
         if let Some(token) = &self.token {
             writeln!(formatter, "  token: {}", Clean(&token.to_string()))?;
         }

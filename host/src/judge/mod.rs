@@ -2,12 +2,14 @@
 
 mod case_error;
 mod case_file;
+mod chain;
 mod engine;
 mod judgement;
 mod subject;
 
 pub use case_error::{CaseFault, CaseFileError};
 pub use case_file::{CaseFile, CaseReport, Verdict};
+pub use chain::Chain;
 pub use engine::{Engine, EngineError, Question};
 pub use judgement::Judgement;
 pub use subject::{PeerJson, Subject, SubjectError};

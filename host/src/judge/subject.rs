@@ -37,6 +37,17 @@ impl Subject {
         Ok(leaf.map_or(Self::Nobody, |found| Self::Certificate(found.item)))
     }
 
+    /// Reads all certificates of a PEM file, leaf first.
+    ///
+    /// # Errors
+    /// As [`Self::from_pem_file`].
+    pub fn chain_from_pem_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, SubjectError> {
+        let text =
+            fs::read(path).map_err(|error| SubjectError::Unreadable { path: path.to_owned(), error })?;
+        let refused = |error| SubjectError::Pem { path: path.to_owned(), error };
+        Ok(files::certificates(&text).map_err(refused)?.into_iter().map(|found| found.item).collect())
+    }
+
     /// The certificate that shows this peer to filter.wasm: its own, or a throwaway with its names. `None` where no
     /// certificate can carry them.
     pub(super) fn certificate(&self) -> Option<CertificateDer<'static>> {

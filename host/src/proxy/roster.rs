@@ -150,7 +150,7 @@ impl Member {
     fn has_new_ends(&self, now: UnixTime) -> bool {
         let before = self.checked.replace(now);
         let is_new = |end: &UnixTime| before < *end && *end <= now;
-        self.ends.iter().any(is_new) || self.endpoint.borrow().terms.list_ends().iter().any(is_new)
+        self.ends.iter().any(is_new) || self.endpoint.borrow().terms.trust_ends().iter().any(is_new)
     }
 
     /// Waits until no more is to be begun.

@@ -25,14 +25,15 @@ pub fn check(
 ) -> Result<Checked, RunError> {
     let text = PolicyDocument::text(path)?;
     let document = PolicyDocument::parse_for(path, &text, kind, for_host)?;
-    if for_host {
-        document.terms(ALPN)?;
-    }
+    let warnings = match for_host {
+        true => document.warnings_with(&document.terms(ALPN)?),
+        false => document.warnings(),
+    };
     let filter = filter.map_or_else(Filter::embedded, Filter::from_wasm).map_err(RunError::Filter)?;
     guard::rules(&filter, path, document.policy())?;
     let configuration = document.configuration(&[], &[], false, &Modes::default())?;
     Worker::start(&filter, &configuration).map_err(RunError::Start)?;
-    let warnings = document.warnings().into_iter().chain(guard::warning(&filter)).collect();
+    let warnings = warnings.into_iter().chain(guard::warning(&filter)).collect();
     Ok(Checked { policy: document.policy().clone(), warnings })
 }
 

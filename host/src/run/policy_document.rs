@@ -9,6 +9,7 @@ use rustls_pki_types::ServerName;
 
 use super::RunError;
 use super::modes::Modes;
+use crate::clock;
 use crate::files::{self, Audience, Credentials, Inlined};
 use crate::tls::{self, Authentication, Terms};
 
@@ -116,6 +117,12 @@ impl<'a> PolicyDocument<'a> {
     /// As [`Self::warnings`], and what is rarely meant on a listener with these terms.
     pub(super) fn warnings_with(&self, terms: &Terms) -> Vec<String> {
         let mut warnings = self.warnings();
+        let flaws = terms.flaws(clock::now());
+        warnings.extend(
+            flaws
+                .iter()
+                .map(|flaw| format!("an authority of `files.ca-certificates` vouches for nobody: {flaw}")),
+        );
         if !terms.authentication().verifies_chains() && self.policy().files().names_crls() {
             warnings.push(
                 "`files.crls` are not asked: no CA is, on this endpoint; remove revoked clients from the policy".into(),

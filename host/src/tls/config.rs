@@ -3,22 +3,26 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use peergate_policy::UnixTime;
+use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use rustls_pki_types::{CertificateRevocationListDer, ServerName};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use rustls_pki_types::ServerName;
 
 use super::authentication::Authentication;
+use super::clients::Clients;
 use super::gate::Gate;
 use super::possession::Possession;
 use super::server_gate::{ServerGate, Servers};
 use super::signatures;
 use super::terms::{Ends, Terms};
-use crate::files::Credentials;
+use crate::chain::{Authorities, Chains, Fault, RevocationLists};
+use crate::clock;
+use crate::files::{Credentials, RevocationList, Trust};
 
 /// Why no TLS configuration comes of a policy and its credentials.
 #[derive(Debug)]
@@ -29,8 +33,12 @@ pub enum TlsError {
     NoProtocol,
     /// The accepted ciphers belong to versions that are not accepted.
     Inconsistent,
-    /// Authorities or revocation lists that no client could be checked against.
-    Verifier(VerifierBuilderError),
+    /// No authority at all.
+    NoAuthority,
+    /// Authorities that vouch for nobody, and no other.
+    NoUsableAuthority(Vec<Fault>),
+    /// A revocation list that nobody could be checked against.
+    RevocationList(webpki::Error),
 }
 
 impl fmt::Display for TlsError {
@@ -44,10 +52,14 @@ impl fmt::Display for TlsError {
             Self::Inconsistent => formatter.write_str(
                 "`accepted-ciphers` has no cipher suite of a version in `accepted-protocols`; add one of TLSv1.2 or TLSv1.3",
             ),
-            Self::Verifier(VerifierBuilderError::InvalidCrl(error)) => {
+            Self::RevocationList(error) => {
                 write!(formatter, "`files.crls`: {error:?}; a list must be of version 2 with a number (RFC 5280)")
             }
-            Self::Verifier(error) => write!(formatter, "`files.ca-certificates`: {error}; add an authority"),
+            Self::NoAuthority => formatter.write_str("`files.ca-certificates` has no authority; add one"),
+            Self::NoUsableAuthority(flaws) => {
+                formatter.write_str("`files.ca-certificates` has no authority that vouches for anybody")?;
+                flaws.iter().try_for_each(|flaw| write!(formatter, "; {flaw}"))
+            }
         }
     }
 }
@@ -73,20 +85,18 @@ pub fn server_config(
         .with_protocol_versions(&versions(accepted_protocols)?)
         .map_err(|_| TlsError::Inconsistent)?;
     let Credentials { identity, authorities, revocation_lists, expiries, trust } = credentials;
-    let list_ends = revocation_lists.iter().map(|list| list.next_update).collect();
-    let revocation_lists = revocation_lists.into_iter().map(|list| list.der).collect();
-    let verifier = match authentication {
+    let trust_ends = trust_ends(&authorities, &revocation_lists);
+    let (verifier, chains): (Option<Arc<dyn ClientCertVerifier>>, _) = match authentication {
         Authentication::Peer | Authentication::Trusted => {
-            Some(chain_verifier(authorities, revocation_lists, provider).map_err(TlsError::Verifier)?)
+            check_authorities(&authorities)?;
+            let chains = chains(authorities, &revocation_lists, provider)?;
+            (Some(Arc::new(Clients::new(Arc::clone(&chains)))), Some(chains))
         }
-        Authentication::Pinned => Some(Arc::new(Possession::new(provider)) as Arc<dyn ClientCertVerifier>),
-        Authentication::Nothing => None,
+        Authentication::Pinned => (Some(Arc::new(Possession::new(provider))), None),
+        Authentication::Nothing => (None, None),
     };
-    let builder = match &verifier {
-        Some(verifier) => {
-            let gate = Gate::new(Arc::clone(verifier), authentication);
-            builder.with_client_cert_verifier(Arc::new(gate))
-        }
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(Arc::new(Gate::new(verifier, authentication))),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
@@ -95,7 +105,7 @@ pub fn server_config(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Terms::server(config, authentication, verifier, trust, Ends { files: expiries, lists: list_ends }))
+    Ok(Terms::server(config, authentication, chains, trust, Ends { files: expiries, trust: trust_ends }))
 }
 
 /// As [`server_config`], for connections to the server called `name`, which is sent to it (SNI) where it is a DNS name.
@@ -116,14 +126,10 @@ pub fn client_config(
         .with_protocol_versions(&versions(accepted_protocols)?)
         .map_err(|_| TlsError::Inconsistent)?;
     let Credentials { identity, authorities, revocation_lists, expiries, trust } = credentials;
-    let list_ends = revocation_lists.iter().map(|list| list.next_update).collect();
-    let revocation_lists = revocation_lists.into_iter().map(|list| list.der);
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider)
-        .with_crls(revocation_lists)
-        .enforce_revocation_expiration()
-        .build()
-        .map_err(TlsError::Verifier)?;
-    let servers = Arc::new(Servers { verifier, validates_hostname });
+    let trust_ends = trust_ends(&authorities, &revocation_lists);
+    check_authorities(&authorities)?;
+    let chains = chains(authorities, &revocation_lists, provider)?;
+    let servers = Arc::new(Servers { chains, validates_hostname });
     let mut config = builder
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(ServerGate(Arc::clone(&servers))))
@@ -132,19 +138,38 @@ pub fn client_config(
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Terms::client(config, servers, name, trust, Ends { files: expiries, lists: list_ends }))
+    Ok(Terms::client(config, servers, name, trust, Ends { files: expiries, trust: trust_ends }))
 }
 
-/// Certificate required, chain to an authority. With revocation lists, what no current list covers is refused.
-pub(super) fn chain_verifier(
-    authorities: RootCertStore,
-    revocation_lists: Vec<CertificateRevocationListDer<'static>>,
+/// Verifies as a listener with this trust does, and no cipher suite restricted.
+pub(crate) fn chains_of(trust: Trust) -> Result<Arc<Chains>, TlsError> {
+    chains(trust.authorities, &trust.revocation_lists, Arc::new(provider(&[])?))
+}
+
+/// Verifies by these authorities. With revocation lists, what no current list covers is refused.
+pub(super) fn chains(
+    authorities: Authorities,
+    revocation_lists: &[RevocationList],
     provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
-    WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
-        .with_crls(revocation_lists)
-        .enforce_revocation_expiration()
-        .build()
+) -> Result<Arc<Chains>, TlsError> {
+    let lists = RevocationLists::new(revocation_lists.iter().map(|list| &list.der));
+    let lists = lists.map_err(TlsError::RevocationList)?;
+    Ok(Arc::new(Chains { authorities, lists, provider }))
+}
+
+/// Whether there is an authority that vouches for anybody.
+fn check_authorities(authorities: &Authorities) -> Result<(), TlsError> {
+    let flaws = authorities.flaws(clock::now());
+    match authorities.len() {
+        0 => Err(TlsError::NoAuthority),
+        all if all == flaws.len() => Err(TlsError::NoUsableAuthority(flaws)),
+        _ => Ok(()),
+    }
+}
+
+/// When a chain that is good now may be good no longer, though nothing of it has ended.
+fn trust_ends(authorities: &Authorities, revocation_lists: &[RevocationList]) -> Vec<UnixTime> {
+    revocation_lists.iter().map(|list| list.next_update).chain(authorities.ends()).collect()
 }
 
 pub(super) fn provider(accepted: &[String]) -> Result<CryptoProvider, TlsError> {

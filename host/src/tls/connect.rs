@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 use super::gate::{Handshake, polled};
 use super::link::Link;
 use super::terms::Terms;
+use crate::certificate_version::Holder;
 use crate::proxy::{Socket, limits};
 use crate::wasm::{Connection, Verdict, Worker};
 
@@ -90,7 +91,7 @@ pub async fn connect(
         verified: None.into(),
         proven: None.into(),
         judged: None.into(),
-        unsupported: None.into(),
+        fault: None.into(),
     });
     let connector = TlsConnector::from(config.clone());
     let connecting = match only {
@@ -109,6 +110,6 @@ pub async fn connect(
         }
         (_, Some((_, verdict))) if !verdict.allow => Err(ConnectError::Denied(verdict)),
         (Ok(_), _) => Err(wrong("the filter was not asked")),
-        (Err(error), _) => Err(ConnectError::Handshake(handshake.cause(error))),
+        (Err(error), _) => Err(ConnectError::Handshake(handshake.cause(error, Holder::Server))),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rustls::{CertificateError, Error};
+use crate::chain::Fault;
 
 /// A reason for the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,19 +16,17 @@ pub enum Distrust {
     /// No list covers a certificate of it, though there are lists.
     NoList,
     /// Anything else, such as an authority that is gone.
-    Chain(String),
+    Chain(Fault),
 }
 
-impl From<Error> for Distrust {
-    fn from(error: Error) -> Self {
-        let Error::InvalidCertificate(error) = error else { return Self::Chain(error.to_string()) };
-        match error {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
-            CertificateError::Revoked => Self::Revoked,
-            CertificateError::ExpiredRevocationList
-            | CertificateError::ExpiredRevocationListContext { .. } => Self::StaleList,
-            CertificateError::UnknownRevocationStatus => Self::NoList,
-            other => Self::Chain(Error::InvalidCertificate(other).to_string()),
+impl From<Fault> for Distrust {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Expired { .. } => Self::Expired,
+            Fault::Revoked => Self::Revoked,
+            Fault::ListExpired { .. } => Self::StaleList,
+            Fault::RevocationUnknown => Self::NoList,
+            other => Self::Chain(other),
         }
     }
 }
@@ -40,7 +38,7 @@ impl fmt::Display for Distrust {
             Self::Revoked => formatter.write_str("certificate-revoked"),
             Self::StaleList => formatter.write_str("revocation-list-stale"),
             Self::NoList => formatter.write_str("revocation-unknown"),
-            Self::Chain(error) => write!(formatter, "chain-not-verified: {error}"),
+            Self::Chain(fault) => write!(formatter, "chain-not-verified: {fault}"),
         }
     }
 }

@@ -17,7 +17,8 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::authentication::Authentication;
-use crate::certificate_version::{Holder, UnsupportedVersion};
+use crate::certificate_version::Holder;
+use crate::chain::Fault;
 use crate::wasm::{Connection, PeerCertificate, Tls, Verdict, Worker};
 
 /// A handshake in progress: what the filter is told, what it said, and what was proven.
@@ -34,15 +35,16 @@ pub(super) struct Handshake {
     /// The leaf whose key the peer has, where only requests are judged.
     pub(super) proven: RefCell<Option<PeerCertificate>>,
     pub(super) judged: RefCell<Option<(Rc<Connection>, Verdict)>>,
-    /// Why a chain was not even looked at.
-    pub(super) unsupported: Cell<Option<UnsupportedVersion>>,
+    /// Why the chain or its key was not believed.
+    pub(super) fault: RefCell<Option<Fault>>,
 }
 
 impl Handshake {
-    /// Why it failed: `error`, unless something more was noted.
-    pub(super) fn cause(&self, error: io::Error) -> io::Error {
-        match self.unsupported.take() {
-            Some(unsupported) => io::Error::new(error.kind(), unsupported),
+    /// Why it failed: `error`, unless it is about what `holder` presented.
+    pub(super) fn cause(&self, error: io::Error, holder: Holder) -> io::Error {
+        let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match self.fault.take().or_else(|| Fault::of_handshake(of_tls?, holder)) {
+            Some(fault) => io::Error::new(error.kind(), fault),
             None => error,
         }
     }
@@ -103,10 +105,7 @@ impl ClientCertVerifier for Gate {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self
-            .verifier
-            .verify_client_cert(end_entity, intermediates, now)
-            .map_err(|error| unsupported(error, Holder::Client, end_entity, intermediates))?;
+        let verified = self.verifier.verify_client_cert(end_entity, intermediates, now)?;
         let handshake = current().ok_or(REFUSED)?;
         handshake.verified.replace(Some(end_entity.to_vec()));
         Ok(verified)
@@ -159,31 +158,14 @@ pub(super) fn ask_filter(
     if allow { Ok(()) } else { Err(REFUSED) }
 }
 
-/// `error`, unless it is about the version of a certificate: that one is noted in the handshake.
-pub(super) fn unsupported(
-    error: Error,
-    holder: Holder,
-    leaf: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-) -> Error {
-    let is_about_version = match &error {
-        Error::InvalidCertificate(CertificateError::Other(cause)) => {
-            cause.0.downcast_ref() == Some(&webpki::Error::UnsupportedCertVersion)
-        }
-        _ => false,
-    };
-    let found = UnsupportedVersion::in_chain(leaf, holder, intermediates.iter().map(AsRef::as_ref));
-    match (current(), found) {
-        (Some(handshake), Some(found)) if is_about_version => {
-            handshake.unsupported.set(Some(found));
-            UNSUPPORTED
-        }
-        _ => error,
+/// The alert for `fault`, which is noted in the handshake so that the log tells it.
+pub(super) fn refused(fault: Fault) -> Error {
+    let alert = fault.alert();
+    if let Some(handshake) = current() {
+        handshake.fault.replace(Some(fault));
     }
+    alert
 }
-
-/// rustls turns this one into the alert `unsupported_certificate` (RFC 8446 section 6.2).
-const UNSUPPORTED: Error = Error::InvalidCertificate(CertificateError::InvalidPurpose);
 
 /// rustls turns this one into the alert `access_denied` (RFC 8446 section 6.2).
 pub(super) const REFUSED: Error = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);

@@ -16,6 +16,7 @@ use super::authentication::Authentication;
 use super::gate::{Handshake, polled};
 use super::link::Link;
 use super::terms::Terms;
+use crate::certificate_version::Holder;
 use crate::proxy::Socket;
 use crate::wasm::{Connection, PeerCertificate, Tls, Verdict, Worker};
 
@@ -101,13 +102,13 @@ pub async fn handshake(
         verified: None.into(),
         proven: None.into(),
         judged: None.into(),
-        unsupported: None.into(),
+        fault: None.into(),
     });
     match polled(&handshake, start.into_stream(Arc::clone(config)).into_fallible()).await {
         Ok(stream) => admit(terms.authentication(), &handshake, stream),
         Err((error, socket)) => Err(match handshake.judged.take() {
             Some((_, verdict)) if !verdict.allow => Refusal::Denied(verdict, socket),
-            _ => Refusal::Failed(handshake.cause(error), Some(socket)),
+            _ => Refusal::Failed(handshake.cause(error, Holder::Client), Some(socket)),
         }),
     }
 }

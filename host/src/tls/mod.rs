@@ -1,6 +1,7 @@
 //! TLS in both directions: who may finish a handshake, and how a refused peer learns it.
 
 mod authentication;
+mod clients;
 mod config;
 mod connect;
 mod distrust;
@@ -16,6 +17,7 @@ mod terms;
 mod validity;
 
 pub use authentication::Authentication;
+pub(crate) use config::chains_of;
 pub use config::{TlsError, client_config, server_config};
 pub use connect::{ConnectError, Connected, Departure, connect};
 pub use distrust::Distrust;

@@ -1,18 +1,17 @@
 //! How a listener shakes hands, with clients or with servers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use peergate_policy::UnixTime;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::authentication::Authentication;
 use super::distrust::Distrust;
+use super::server_gate::Servers;
 use super::signatures::recalling;
 use super::validity::ends;
+use crate::chain::{Chains, Fault, Purpose};
 use crate::files::Expiry;
 
 /// What is presented and what is asked of the other side. All parts are made together, so that what was asked is what is
@@ -30,22 +29,22 @@ pub struct Terms {
 #[derive(Clone, Debug)]
 pub(super) struct Ends {
     pub(super) files: Vec<Expiry>,
-    /// `nextUpdate` of each revocation list that is asked.
-    pub(super) lists: Vec<UnixTime>,
+    /// `nextUpdate` of each revocation list that is asked, and the ends of the authorities.
+    pub(super) trust: Vec<UnixTime>,
 }
 
-/// Verifiers here are without the filter's say.
+/// What verifies here is without the filter's say.
 #[derive(Clone, Debug)]
 enum Side {
     Server {
         config: Arc<ServerConfig>,
         /// The same, without application protocols.
         without_alpn: Arc<ServerConfig>,
-        verifier: Option<Arc<dyn ClientCertVerifier>>,
+        chains: Option<Arc<Chains>>,
     },
     Client {
         config: Arc<ClientConfig>,
-        verifier: Arc<dyn ServerCertVerifier>,
+        servers: Arc<Servers>,
         name: ServerName<'static>,
     },
 }
@@ -54,25 +53,25 @@ impl Terms {
     pub(super) fn server(
         config: ServerConfig,
         authentication: Authentication,
-        verifier: Option<Arc<dyn ClientCertVerifier>>,
+        chains: Option<Arc<Chains>>,
         trust: [u8; 32],
         ends: Ends,
     ) -> Self {
         let mut without_alpn = config.clone();
         without_alpn.alpn_protocols.clear();
         let (config, without_alpn) = (Arc::new(config), Arc::new(without_alpn));
-        Self { side: Side::Server { config, without_alpn, verifier }, authentication, trust, ends }
+        Self { side: Side::Server { config, without_alpn, chains }, authentication, trust, ends }
     }
 
     /// Servers are always judged by their certificate.
     pub(super) fn client(
         config: ClientConfig,
-        verifier: Arc<dyn ServerCertVerifier>,
+        servers: Arc<Servers>,
         name: ServerName<'static>,
         trust: [u8; 32],
         ends: Ends,
     ) -> Self {
-        let side = Side::Client { config: Arc::new(config), verifier, name };
+        let side = Side::Client { config: Arc::new(config), servers, name };
         Self { side, authentication: Authentication::Peer, trust, ends }
     }
 
@@ -122,20 +121,25 @@ impl Terms {
             return if is_over { Err(Distrust::Expired) } else { Ok(()) };
         }
         let [leaf, intermediates @ ..] = chain else {
-            return Err(rustls::Error::NoCertificatesPresented.into());
+            return Err(Fault::NoCertificate.into());
         };
-        let seconds = Duration::from_secs(now.seconds().try_into().unwrap_or(u64::MAX));
-        let now = rustls_pki_types::UnixTime::since_unix_epoch(seconds);
         let trusted = recalling(|| match &self.side {
-            Side::Server { verifier: Some(verifier), .. } => {
-                verifier.verify_client_cert(leaf, intermediates, now).map(drop)
+            Side::Server { chains: Some(chains), .. } => {
+                chains.verify(leaf, intermediates, Purpose::Client, now)
             }
-            Side::Server { verifier: None, .. } => Err(rustls::Error::NoCertificatesPresented),
-            Side::Client { verifier, name, .. } => {
-                verifier.verify_server_cert(leaf, intermediates, name, &[], now).map(drop)
-            }
+            Side::Server { chains: None, .. } => Err(Fault::NoCertificate),
+            Side::Client { servers, name, .. } => servers.verify(leaf, intermediates, name, now),
         });
         trusted.map_err(Distrust::from)
+    }
+
+    /// Why authorities of the policy vouch for nobody at `now`, one by one.
+    pub fn flaws(&self, now: UnixTime) -> Vec<Fault> {
+        match &self.side {
+            Side::Server { chains: Some(chains), .. } => chains.authorities.flaws(now),
+            Side::Server { chains: None, .. } => Vec::new(),
+            Side::Client { servers, .. } => servers.chains.authorities.flaws(now),
+        }
     }
 
     /// Whether a client's chain that was good on `before` is good on these terms as long as it has not ended: the same
@@ -145,10 +149,10 @@ impl Terms {
         are_for_clients && self.authentication == before.authentication && self.trust == before.trust
     }
 
-    /// The moments from which a revocation list says nothing more.
-    pub fn list_ends(&self) -> &[UnixTime] {
+    /// The moments from which a revocation list says nothing more, or an authority vouches for nobody.
+    pub fn trust_ends(&self) -> &[UnixTime] {
         match self.authentication.verifies_chains() {
-            true => &self.ends.lists,
+            true => &self.ends.trust,
             false => &[],
         }
     }

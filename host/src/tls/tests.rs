@@ -1,7 +1,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use peergate_policy::RequiredFiles;
+use peergate_policy::{RequiredFiles, UnixTime};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, GeneralSubtree, IsCa, Issuer,
     KeyIdMethod, KeyPair, KeyUsagePurpose, NameConstraints, RevokedCertParams, SerialNumber,
@@ -9,14 +9,17 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, Error};
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
 use super::authentication::Authentication;
+use super::clients::Clients;
 use super::config::{TlsError, server_config};
 use super::gate::Gate;
 use super::signatures::recalling;
+use crate::chain::{Authorities, Chains, Fault, Purpose, RevocationLists};
+use crate::clock::now;
 use crate::files::Credentials;
 use crate::pki::{Authority, Leaf};
 
@@ -83,10 +86,10 @@ fn versions_restrict_and_must_suit_the_ciphers() {
 fn a_good_certificate_outside_a_handshake_is_refused() {
     let root = Authority::root("root").expect("a root");
     let leaf = root.issue(&Leaf::new().cn("node")).expect("a leaf");
-    let chain = chain_verifier(root.der(), None);
-    assert!(chain.verify_client_cert(leaf.leaf(), &[], UnixTime::now()).is_ok());
-    let refused =
-        Gate::new(chain, Authentication::Peer).verify_client_cert(leaf.leaf(), &[], UnixTime::now());
+    let clients = Arc::new(Clients::new(chains(root.der(), None)));
+    let now = rustls_pki_types::UnixTime::now();
+    assert!(clients.verify_client_cert(leaf.leaf(), &[], now).is_ok());
+    let refused = Gate::new(clients, Authentication::Peer).verify_client_cert(leaf.leaf(), &[], now);
     assert_eq!(
         refused.expect_err("no handshake"),
         Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)
@@ -97,18 +100,17 @@ fn a_good_certificate_outside_a_handshake_is_refused() {
 fn revoked_unknown_and_stale_are_refused() {
     let issuer = RevokingAuthority::new();
     let (good, revoked) = (issuer.issue(1), issuer.issue(2));
-    let now = OffsetDateTime::now_utc();
-    let list = issuer.revoke(2, now + Duration::DAY);
-    let verifier = chain_verifier(&issuer.certificate, Some(list));
-    let verify = |certificate| verifier.verify_client_cert(certificate, &[], UnixTime::now()).map(|_| ());
-    assert_eq!(verify(&good), Ok(()));
-    assert_eq!(verify(&revoked), Err(Error::InvalidCertificate(CertificateError::Revoked)));
-    let stale = issuer.revoke(2, now - Duration::DAY);
-    let verifier = chain_verifier(&issuer.certificate, Some(stale));
-    assert!(verifier.verify_client_cert(&good, &[], UnixTime::now()).is_err());
-    let other = RevokingAuthority::new().revoke(1, now + Duration::DAY);
-    let verifier = chain_verifier(&issuer.certificate, Some(other));
-    assert!(verifier.verify_client_cert(&good, &[], UnixTime::now()).is_err());
+    let today = OffsetDateTime::now_utc();
+    let verify = |certificate, list| {
+        chains(&issuer.certificate, Some(list)).verify(certificate, &[], Purpose::Client, now())
+    };
+    let list = issuer.revoke(2, today + Duration::DAY);
+    assert_eq!(verify(&good, list.clone()), Ok(()));
+    assert_eq!(verify(&revoked, list), Err(Fault::Revoked));
+    let stale = issuer.revoke(2, today - Duration::DAY);
+    assert!(matches!(verify(&good, stale), Err(Fault::ListExpired { .. })));
+    let other = RevokingAuthority::new().revoke(1, today + Duration::DAY);
+    assert_eq!(verify(&good, other), Err(Fault::RevocationUnknown));
 }
 
 /// A root with this name and key, which may be for some names only.
@@ -143,10 +145,10 @@ fn a_signature_that_is_remembered_is_all_that_is_not_asked_again() {
     *forged.last_mut().expect("bytes") ^= 1;
     let forged = CertificateDer::from(forged);
 
-    let now = UnixTime::now();
-    let later = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_secs() + 10 * 365 * 86_400));
+    let now = now();
+    let later = UnixTime::from_seconds(now.seconds() + 10 * 365 * 86_400);
     let verify = |root: &CertificateDer<'static>, leaf: &_, middle: &[CertificateDer<'static>], now| {
-        chain_verifier(root, None).verify_client_cert(leaf, middle, now).map(drop)
+        chains(root, None).verify(leaf, middle, Purpose::Client, now)
     };
     let good = [middle.clone()];
     assert_eq!(verify(&root, &leaf, &good, now), Ok(()));
@@ -168,22 +170,21 @@ fn a_signature_that_is_remembered_is_all_that_is_not_asked_again() {
         ] {
             assert!(verify(root, leaf, middle, now).is_err(), "{what}");
         }
-        let now = OffsetDateTime::now_utc();
-        let list = revocation_list(&issuer, 1, now + Duration::DAY);
-        let verifier = chain_verifier(&root, Some(list));
-        assert!(verifier.verify_client_cert(&leaf, &good, UnixTime::now()).is_err(), "no list for all");
+        let list = revocation_list(&issuer, 1, OffsetDateTime::now_utc() + Duration::DAY);
+        let verified = chains(&root, Some(list)).verify(&leaf, &good, Purpose::Client, now);
+        assert_eq!(verified, Err(Fault::RevocationUnknown), "no list for all");
     });
 }
 
 /// As endpoints verify.
-fn chain_verifier(
+fn chains(
     root: &CertificateDer<'static>,
     list: Option<CertificateRevocationListDer<'static>>,
-) -> Arc<dyn ClientCertVerifier> {
-    let mut authorities = rustls::RootCertStore::empty();
-    authorities.add(root.clone()).expect("a root");
+) -> Arc<Chains> {
+    let authorities = Authorities::new("ca.pem".as_ref(), std::slice::from_ref(root)).expect("a root");
+    let lists = RevocationLists::new(&list).expect("a list");
     let provider = Arc::new(super::config::provider(&[]).expect("a provider"));
-    super::config::chain_verifier(authorities, list.into_iter().collect(), provider).expect("a verifier")
+    Arc::new(Chains { authorities, lists, provider })
 }
 
 /// An authority that numbers its certificates.
