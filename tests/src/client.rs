@@ -13,7 +13,7 @@ use rustls::{
     SupportedProtocolVersion,
     client::WantsClientCert,
     crypto::aws_lc_rs::{self, sign::any_supported_type},
-    pki_types::{CertificateDer, ServerName},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
     sign::{CertifiedKey, SingleCertAndKey},
     version,
 };
@@ -102,6 +102,22 @@ impl Client {
     ) -> io::Result<Self> {
         let config = with_credential(client_config(ca, rustls::DEFAULT_VERSIONS)?, credential)?;
         Self::handshake(address, name, config)
+    }
+
+    /// Like [`Self::connect_unchecked`], with certificates that no library wrote.
+    ///
+    /// # Errors
+    /// The connection or the handshake fails.
+    pub fn connect_presenting(
+        address: SocketAddr,
+        ca: &CertificateDer<'static>,
+        chain: Vec<CertificateDer<'static>>,
+        key: &PrivateKeyDer<'_>,
+    ) -> io::Result<Self> {
+        let key = any_supported_type(key).map_err(io::Error::other)?;
+        let pair = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+        let config = client_config(ca, rustls::DEFAULT_VERSIONS)?.with_client_cert_resolver(Arc::new(pair));
+        Self::handshake(address, "localhost", config)
     }
 
     fn connect_unchecked_with(

@@ -63,13 +63,18 @@ fn signed_again(
 
 /// version, serialNumber, signature, issuer and validity come before the subject (RFC 5280, 4.1).
 const SUBJECT_INDEX: usize = 5;
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
+/// SEQUENCE.
+pub const SEQUENCE: u8 = 0x30;
+/// INTEGER.
+pub const INTEGER: u8 = 0x02;
 /// The field `version` of TBSCertificate.
 const VERSION: u8 = 0xa0;
-const SET: u8 = 0x31;
-const OID: u8 = 0x06;
-const BIT_STRING: u8 = 0x03;
+/// SET.
+pub const SET: u8 = 0x31;
+/// OBJECT IDENTIFIER.
+pub const OID: u8 = 0x06;
+/// BIT STRING.
+pub const BIT_STRING: u8 = 0x03;
 
 fn relative_name(attributes: &[Attribute<'_>]) -> Vec<u8> {
     let mut encoded: Vec<_> = attributes
@@ -80,12 +85,12 @@ fn relative_name(attributes: &[Attribute<'_>]) -> Vec<u8> {
     tlv(SET, &encoded.concat())
 }
 
-struct Element<'a> {
-    content: &'a [u8],
+pub(crate) struct Element<'a> {
+    pub(crate) content: &'a [u8],
     rest: &'a [u8],
 }
 
-fn read(der: &[u8]) -> Element<'_> {
+pub(crate) fn read(der: &[u8]) -> Element<'_> {
     let (length, start) = match der[1] {
         short @ 0..=0x7f => (usize::from(short), 2),
         long => {
@@ -96,12 +101,21 @@ fn read(der: &[u8]) -> Element<'_> {
     Element { content: &der[start..start + length], rest: &der[start + length..] }
 }
 
+/// The first element, whole.
+pub(crate) fn first(der: &[u8]) -> &[u8] {
+    skip(der, 1).0
+}
+
 fn skip(der: &[u8], count: usize) -> (&[u8], &[u8]) {
     let rest = (0..count).fold(der, |rest, _| read(rest).rest);
     der.split_at(der.len() - rest.len())
 }
 
-fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+/// An element: tag, length and content.
+///
+/// # Panics
+/// The content is longer than 4 GiB.
+pub fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).expect("a short element");
     let mut der = vec![tag];
     match u8::try_from(length) {

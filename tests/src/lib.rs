@@ -9,6 +9,7 @@ pub mod commands;
 pub mod data_plane;
 pub mod der;
 pub mod envoy;
+pub mod forge;
 pub mod host;
 pub mod hostile;
 pub mod http1;

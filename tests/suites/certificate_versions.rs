@@ -337,23 +337,25 @@ fn path(workshop: &Workshop, name: &str) -> String {
 #[test]
 fn explain_tells_where_it_is_refused() {
     let workshop = Workshop::new();
-    workshop.version_1();
+    let chain = workshop.version_1().chain;
     let policy = write_policy(&workshop.pki, &ingress());
-    let explain = |cert: &Path, more: &[&str]| {
+    let explain = |cert: &Path, code: i32, more: &[&str]| {
         let mut command = peergate();
         command.args(["explain", "--policy"]).arg(&policy).arg("--cert").arg(cert).args(more);
         let finished = run(&mut command, b"");
-        assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""));
+        assert_eq!((finished.code, finished.stderr.as_str()), (Some(code), ""), "{}", finished.stdout);
         finished.stdout
     };
-    let old = workshop.pki.file("v1.pem");
-    let text = explain(&old, &[]);
+    let text = explain(&chain, 1, &[]);
+    assert!(text.contains("  chain: refused, unsupported-certificate-version: "), "{text}");
     assert!(text.contains("  note: `peergate run` refuses it in the handshake, Envoy does not: "), "{text}");
     assert_eq!(remedy(&text), "extendedKeyUsage=clientAuth");
-    let json: Value = serde_json::from_str(&explain(&old, &["--format", "json"])).expect("JSON");
+    let json: Value = serde_json::from_str(&explain(&chain, 1, &["--format", "json"])).expect("JSON");
     assert!(json["note"].as_str().is_some_and(|note| note.contains("X.509 version 1")), "{json}");
+    assert_eq!(json["chain"]["failure"], "unsupported-certificate-version");
     workshop.sign_with("v1", "issuer", remedy(&text));
-    assert!(!explain(&old, &[]).contains("note"));
+    let chain = workshop.peer("v1", &["v1", "issuer"]).chain;
+    assert!(!explain(&chain, 0, &[]).contains("note"));
 }
 
 #[test]

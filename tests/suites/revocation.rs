@@ -170,7 +170,7 @@ fn a_list_of_another_authority_covers_nobody() {
     desk.write("intermediate.crl", &other, &[], Duration::days(1));
     let host = desk.start();
     assert_eq!(desk.refusal(&host, &desk.peer(1)), Some(AlertDescription::UnknownCA));
-    wait::until("the log says so", || host.log().contains("UnknownRevocationStatus"));
+    wait::until("the log says so", || host.log().contains("revocation-unknown: "));
 }
 
 /// The name of the authority is on it, and not its signature.
