@@ -1,13 +1,39 @@
 //! The time of the system.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use peergate_policy::UnixTime;
+use rustls::time_provider::TimeProvider;
 
-/// A clock before 1970 is none: then everything has ended.
+/// Now. If the clock reads before 1970, everything counts as expired.
 pub(crate) fn now() -> UnixTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    UnixTime::from_seconds(since.ok().and_then(|it| i64::try_from(it.as_secs()).ok()).unwrap_or(i64::MAX))
+    let seconds = since_epoch(SystemTime::now()).and_then(|it| i64::try_from(it.as_secs()).ok());
+    UnixTime::from_seconds(seconds.unwrap_or(i64::MAX))
+}
+
+/// The time for rustls. Its own provider panics if the clock reads before 1970; with this one the handshake fails.
+#[derive(Debug)]
+pub(crate) struct SystemClock;
+
+impl TimeProvider for SystemClock {
+    fn current_time(&self) -> Option<rustls_pki_types::UnixTime> {
+        since_epoch(SystemTime::now()).map(rustls_pki_types::UnixTime::since_unix_epoch)
+    }
+}
+
+fn since_epoch(time: SystemTime) -> Option<Duration> {
+    time.duration_since(SystemTime::UNIX_EPOCH).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_1970_gives_no_time() {
+        assert_eq!(since_epoch(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), None);
+        assert_eq!(since_epoch(SystemTime::UNIX_EPOCH), Some(Duration::ZERO));
+    }
 }
 
 /// The time that rustls says it is.

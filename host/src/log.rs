@@ -30,7 +30,7 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Lines lost since the start, because stderr is not read fast enough.
+/// Lines lost since the start, because stderr was not read fast enough, was full or was closed.
 pub fn lost() -> u64 {
     LOST_EVER.load(Ordering::Relaxed)
 }
@@ -59,23 +59,38 @@ fn push(item: Item) {
     if let Some(lines) = QUEUED.get()
         && lines.try_send(item).is_err()
     {
-        LOST.fetch_add(1, Ordering::Relaxed);
-        LOST_EVER.fetch_add(1, Ordering::Relaxed);
+        lost_one();
     }
+}
+
+fn lost_one() {
+    LOST.fetch_add(1, Ordering::Relaxed);
+    LOST_EVER.fetch_add(1, Ordering::Relaxed);
 }
 
 fn write_all(lines: Receiver<Item>) {
     for item in lines {
-        let mut stderr = io::stderr().lock();
-        let lost = LOST.swap(0, Ordering::Relaxed);
-        // There is nowhere to report that stderr is closed.
-        if lost > 0 {
-            let _ = writeln!(stderr, "log: {lost} lines lost: stderr is not read fast enough");
+        write(&mut io::stderr().lock(), item);
+    }
+}
+
+/// Writes one item, and before it how many lines were lost. What cannot be written is lost, and said once it can again.
+fn write(stderr: &mut impl Write, item: Item) {
+    let lost = LOST.swap(0, Ordering::Relaxed);
+    if lost > 0
+        && writeln!(stderr, "log: {lost} lines lost: stderr was not read fast enough, full or closed")
+            .is_err()
+    {
+        LOST.fetch_add(lost, Ordering::Relaxed);
+    }
+    match item {
+        Item::Text(text) => {
+            if stderr.write_all(&text).is_err() {
+                lost_one();
+            }
         }
-        match item {
-            Item::Text(text) => drop(stderr.write_all(&text)),
-            Item::Flush(done) => drop(done.try_send(())),
-        }
+        // Nobody waits any more.
+        Item::Flush(done) => drop(done.try_send(())),
     }
 }
 
@@ -118,3 +133,34 @@ const QUEUE: usize = 8192;
 static QUEUED: OnceLock<SyncSender<Item>> = OnceLock::new();
 static LOST: AtomicU64 = AtomicU64::new(0);
 static LOST_EVER: AtomicU64 = AtomicU64::new(0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `/dev/full`, or a pipe whose reader is gone.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_stderr_does_not_take_are_counted_and_said_later() {
+        let before = lost();
+        for _ in 0..3 {
+            write(&mut Full, Item::Text(b"line\n".to_vec()));
+        }
+        assert_eq!(lost() - before, 3);
+        let mut written = Vec::new();
+        write(&mut written, Item::Text(b"line\n".to_vec()));
+        let text = String::from_utf8(written).expect("text");
+        assert_eq!(text, "log: 3 lines lost: stderr was not read fast enough, full or closed\nline\n");
+    }
+}

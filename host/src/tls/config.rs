@@ -21,7 +21,7 @@ use super::server_gate::{ServerGate, Servers};
 use super::signatures;
 use super::terms::{Ends, Terms};
 use crate::chain::{Authorities, Chains, Fault, RevocationLists};
-use crate::clock;
+use crate::clock::{self, SystemClock};
 use crate::files::{Credentials, RevocationList, Trust};
 
 /// Why no TLS configuration comes of a policy and its credentials.
@@ -81,7 +81,7 @@ pub fn server_config(
     alpn: &[&[u8]],
 ) -> Result<Terms, TlsError> {
     let provider = Arc::new(provider(accepted_ciphers)?);
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(SystemClock))
         .with_protocol_versions(&versions(accepted_protocols)?)
         .map_err(|_| TlsError::Inconsistent)?;
     let Credentials { identity, authorities, revocation_lists, expiries, trust } = credentials;
@@ -122,7 +122,7 @@ pub fn client_config(
     alpn: &[&[u8]],
 ) -> Result<Terms, TlsError> {
     let provider = Arc::new(provider(accepted_ciphers)?);
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ClientConfig::builder_with_details(Arc::clone(&provider), Arc::new(SystemClock))
         .with_protocol_versions(&versions(accepted_protocols)?)
         .map_err(|_| TlsError::Inconsistent)?;
     let Credentials { identity, authorities, revocation_lists, expiries, trust } = credentials;

@@ -52,6 +52,13 @@ fn suites(ciphers: &[&str], protocols: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn the_time_of_a_handshake_is_ours() {
+    let config = config(&[], &[]).expect("a configuration");
+    // rustls' own panics if the clock reads before 1970.
+    assert_eq!(format!("{:?}", config.time_provider), "SystemClock");
+}
+
+#[test]
 fn nothing_is_resumed_and_nothing_comes_early() {
     for authentication in
         [Authentication::Peer, Authentication::Trusted, Authentication::Pinned, Authentication::Nothing]
