@@ -19,6 +19,7 @@ use record::Record;
 pub use record::Whom;
 pub use sink::{Target, flush, lost, reopen, start};
 
+use crate::capacity::Limit;
 use crate::clean::Clean;
 use crate::proxy::limits;
 use crate::wasm::Verdict;
@@ -138,6 +139,17 @@ impl Audit {
     /// The filter gave no usable answer, which is a denial.
     pub fn fault(&self, whom: &Whom, error: &dyn Display) {
         self.trouble(whom, "filter", "filter failed", error);
+    }
+
+    /// Something admitted was refused, because there is too much of it.
+    pub fn over_limit(&self, whom: &Whom, limit: Limit) {
+        if !self.admits_line(whom) {
+            return;
+        }
+        if sink::is_on() {
+            return write(Record::new("limit", whom, SystemTime::now()).with("limit", limit.name()));
+        }
+        warn!(peer = %whom.source, limit = limit.name(), "refused, a limit is reached");
     }
 
     /// The upstream gave no response.

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod capacity;
 mod certificate_version;
 pub mod chain;
 pub mod clean;

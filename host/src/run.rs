@@ -14,7 +14,6 @@ mod source;
 mod upstream_probe;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -36,6 +35,7 @@ pub use source::Source;
 
 use crate::admin::{Board, Desk, Server};
 use crate::audit::{self, Target};
+use crate::capacity::{Capacity, Plan, open_files};
 use crate::files::recorded;
 use crate::log;
 use crate::proxy::{self, Listener, Orders, Setup, WorkerError, limits};
@@ -78,7 +78,9 @@ async fn serve(mut loader: Loader, options: &Options) -> Result<(), RunError> {
     let admin = loader.admin().map(Server::bind).transpose().map_err(RunError::Admin)?;
     // Threads are restricted like the one that starts them: from here on, all.
     loader.confine(options, &trail)?;
-    let (board, desks) = Board::new(loader.workers().into());
+    let capacity = Capacity::new(&generation.limits);
+    warn_if_short(&generation.limits);
+    let (board, desks) = Board::new(loader.workers().into(), &capacity);
     let board = Arc::new(board);
     keeper::show(&board, &generation);
     let (orders, _) = watch::channel(Orders { generation: Arc::clone(&generation), draining: false });
@@ -153,13 +155,27 @@ fn announce<'a>(listeners: impl IntoIterator<Item = &'a Listener>, workers: u16)
     }
 }
 
-/// As many sockets as the system lets us have: each connection needs two. With fewer, `accept` fails and is tried again.
+/// As many open files as the system lets us have: the limits are made for them.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     if let Err(error) = raised {
         warn!(%error, "the limit on open files stays as it is");
     }
+}
+
+/// Says that the system allows fewer open files than the default limits need.
+fn warn_if_short(limits: &Plan) {
+    let Some(needed) = limits.short_of else { return };
+    let Plan { connections, requests, upstream_connections, .. } = limits;
+    warn!(
+        connections,
+        requests,
+        upstream_connections,
+        "limits are below their defaults: {needed} open files would be needed and {} are allowed; raise `LimitNOFILE=` (systemd), \
+         `ulimit -Hn` (shell) or `--ulimit nofile` (container)",
+        open_files(),
+    );
 }
 
 /// A core dump would hold the private key and the tokens of requests under way. Not dumpable also means that no other
@@ -175,7 +191,6 @@ fn start_workers(
     board: &Arc<Board>,
     orders: &watch::Sender<Orders>,
 ) -> Result<(UnboundedReceiver<()>, Pulses), RunError> {
-    let connections = Arc::new(AtomicUsize::new(0));
     let (ready, started) = mpsc::channel::<Result<(), WorkerError>>();
     let (end, ended) = unbounded_channel();
     let mut pulses = Vec::new();
@@ -185,7 +200,7 @@ fn start_workers(
         let setup = Setup {
             index,
             orders: orders.subscribe(),
-            connections: Arc::clone(&connections),
+            capacity: Arc::clone(board.capacity()),
             desk,
             board: Arc::clone(board),
             // Twice as often as it is looked at.

@@ -1,7 +1,7 @@
 //! Where the pages get what they show.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::report::Report;
+use crate::capacity::Capacity;
 use crate::files::Expiry;
 
 /// What is known of the running host, shared by all that show it.
@@ -20,6 +21,7 @@ pub struct Board {
     workers: Vec<UnboundedSender<oneshot::Sender<Report>>>,
     /// What each worker told last: counters of one that hangs must not seem to begin anew.
     told: Mutex<Vec<Report>>,
+    capacity: Arc<Capacity>,
 }
 
 /// A worker's end of the line to the [`Board`].
@@ -56,11 +58,17 @@ pub struct Attempt {
 
 impl Board {
     /// For this many workers, each with its desk.
-    pub fn new(workers: usize) -> (Self, Vec<Desk>) {
+    pub fn new(workers: usize, capacity: &Arc<Capacity>) -> (Self, Vec<Desk>) {
         let (senders, desks) =
             (0..workers).map(|_| unbounded_channel()).map(|(tx, rx)| (tx, Desk(rx))).unzip();
         let told = Mutex::new(vec![Report::default(); workers]);
-        (Self { state: Mutex::default(), draining: AtomicBool::new(false), workers: senders, told }, desks)
+        let (state, draining, capacity) = (Mutex::default(), AtomicBool::new(false), Arc::clone(capacity));
+        (Self { state, draining, workers: senders, told, capacity }, desks)
+    }
+
+    /// What the workers take at most, and have taken.
+    pub fn capacity(&self) -> &Arc<Capacity> {
+        &self.capacity
     }
 
     /// What changes with reloads, now.
@@ -128,12 +136,13 @@ mod tests {
     use tokio::runtime::Builder;
 
     use super::*;
+    use crate::capacity::Plan;
 
     #[test]
     fn a_worker_that_hangs_keeps_its_numbers() {
         let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {
-            let (board, mut desks) = Board::new(2);
+            let (board, mut desks) = Board::new(2, &Capacity::new(&Plan::default()));
             let report = |restarts| Report { vm_restarts: restarts, ..Report::default() };
             let answer = async {
                 for (restarts, desk) in (1..).zip(&mut desks) {

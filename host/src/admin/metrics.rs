@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::board::{Board, State};
 use super::exposition::Exposition;
 use super::report::{ListenerReport, Report, unix};
-use crate::proxy::limits::CONNECTIONS;
+use crate::capacity::{Limit, Usage};
 use crate::wasm::{BUCKETS, Metric, MetricKind};
 
 /// All numbers there are, in Prometheus' text format.
@@ -30,12 +30,9 @@ pub(super) async fn metrics(board: &Board) -> String {
         &[],
         f64::from(u8::from(board.is_draining())),
     );
-    page.gauge(
-        "peergate_connections_limit",
-        "Open connections of all listeners, at most; more are closed at once.",
-        &[],
-        CONNECTIONS as f64,
-    );
+    for (limit, usage) in board.capacity().usage() {
+        of_limit(&mut page, limit, usage);
+    }
     of_state(&mut page, &board.state(), SystemTime::now());
     for report in &reports {
         of_worker(&mut page, report);
@@ -43,6 +40,27 @@ pub(super) async fn metrics(board: &Board) -> String {
     page.counter("peergate_log_lines_lost_total", LINES_LOST, &[], crate::log::lost());
     page.counter("peergate_audit_lines_lost_total", LINES_LOST, &[], crate::audit::lost());
     page.text()
+}
+
+fn of_limit(page: &mut Exposition, limit: Limit, usage: Usage) {
+    let labels = [("limit", limit.name())];
+    if let Some(most) = usage.limit {
+        page.gauge("peergate_limit", "What is taken at most.", &labels, most.into());
+        if limit == Limit::Connections {
+            let help = "Open connections of admitted clients, at most; more are closed at once.";
+            page.gauge("peergate_connections_limit", help, &[], most.into());
+        }
+    }
+    if let Some(used) = usage.used {
+        page.gauge(
+            "peergate_limit_used",
+            "What is taken now of what the limit is for.",
+            &labels,
+            used.into(),
+        );
+    }
+    let help = "Refused, or closed to make room, because the limit was reached.";
+    page.counter("peergate_limit_refused_total", help, &labels, usage.refused);
 }
 
 fn of_state(page: &mut Exposition, state: &State, now: SystemTime) {

@@ -71,7 +71,7 @@ fn json(value: &Value) -> Page {
     finished(StatusCode::OK, "application/json", format!("{value:#}\n"))
 }
 
-fn plain(status: StatusCode, text: String) -> Page {
+pub(super) fn plain(status: StatusCode, text: String) -> Page {
     finished(status, "text/plain; charset=utf-8", text)
 }
 

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,20 +16,22 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::Builder;
-use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
 use tracing::warn;
 
 use super::board::Board;
+use super::hosts::Hosts;
 use super::pages::page;
-use crate::config::Address;
+use super::seats::Seats;
+use crate::config::{Address, Admin};
 
 /// A port that is bound and not yet served.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    hosts: Hosts,
 }
 
 /// Why the pages have no port.
@@ -77,7 +80,8 @@ impl Server {
     ///
     /// # Errors
     /// It is not loopback, or in use.
-    pub fn bind(address: &Address) -> Result<Self, ServerError> {
+    pub fn bind(admin: &Admin) -> Result<Self, ServerError> {
+        let (address, hosts) = (&admin.address, Hosts::of(admin));
         let address =
             address.resolve().map_err(|error| ServerError::Resolve { address: address.clone(), error })?;
         if !address.ip().to_canonical().is_loopback() {
@@ -87,7 +91,7 @@ impl Server {
         let listener = TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, hosts })
     }
 
     /// The address, with the port that was chosen.
@@ -101,46 +105,64 @@ impl Server {
     /// There is no thread or no runtime to be had.
     pub fn serve(self, board: Arc<Board>) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let body = move || LocalSet::new().block_on(&runtime, accept(self.listener, board));
+        let body = move || LocalSet::new().block_on(&runtime, accept(self.listener, board, self.hosts));
         thread::Builder::new().name("admin".into()).spawn(body).map(drop)
     }
 }
 
-async fn accept(listener: TcpListener, board: Arc<Board>) {
+async fn accept(listener: TcpListener, board: Arc<Board>, hosts: Hosts) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "no admin pages"),
     };
-    let free = Arc::new(Semaphore::new(CONNECTIONS));
+    let (seats, hosts) = (Rc::new(Seats::default()), Rc::new(hosts));
     loop {
-        // The semaphore is never closed.
-        let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
         let Ok((socket, _)) = listener.accept().await else {
             sleep(PAUSE).await;
             continue;
         };
-        let board = Arc::clone(&board);
+        let seat = seats.enter(CONNECTIONS);
+        let (board, hosts, seats) = (Arc::clone(&board), Rc::clone(&hosts), Rc::clone(&seats));
         spawn_local(async move {
-            let service = service_fn(move |request| answer(Arc::clone(&board), request));
+            let answering = Rc::clone(&seat);
+            let service = service_fn(move |request| {
+                let (board, hosts, seat) = (Arc::clone(&board), Rc::clone(&hosts), Rc::clone(&answering));
+                async move {
+                    seat.answers(true);
+                    let answered = answer(&board, &hosts, request).await;
+                    seat.answers(false);
+                    answered
+                }
+            });
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEAD);
-            // A client that leaves or talks nonsense is no news.
-            let _ = server.serve_connection(TokioIo::new(socket), service).await;
-            drop(permit);
+            tokio::select! {
+                // A client that leaves or talks nonsense is no news.
+                _ = server.serve_connection(TokioIo::new(socket), service) => {}
+                () = seat.given_away() => {}
+            }
+            seats.leave(&seat);
         });
     }
 }
 
-async fn answer(board: Arc<Board>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let page = page(&board, request.method(), request.uri().path()).await;
+async fn answer(
+    board: &Board,
+    hosts: &Hosts,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let page = match hosts.refusal(&request) {
+        Some(refusal) => refusal,
+        None => page(board, request.method(), request.uri().path()).await,
+    };
     let whole = |body: Vec<u8>| Full::new(Bytes::from(body));
     let is_head = request.method() == Method::HEAD;
     Ok(page.map(|body| whole(if is_head { Vec::new() } else { body })))
 }
 
-/// A scraper, a health check and a person need far fewer.
+/// A scraper, a health check and a person need far fewer. Where there are more, an idle one is closed ([`Seats`]).
 const CONNECTIONS: usize = 64;
 /// A request's head, and the next request on a connection, must come within this time.
-const HEAD: Duration = Duration::from_secs(30);
+const HEAD: Duration = Duration::from_secs(5);
 /// After a failed `accept`.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -216,8 +216,9 @@ impl Listener {
             admin_path: None,
             websocket: false,
         };
-        let document = Document::of(vec![inbound], workers, filter)?;
-        Ok(Document { admin: admin.map(|address| config::Admin { address }), ..document })
+        let (inbound, admin) =
+            (vec![inbound], admin.map(|address| config::Admin { address, hosts: Vec::new() }));
+        Document { inbound, admin, workers, filter, ..Document::default() }.checked()
     }
 }
 

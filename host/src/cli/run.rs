@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use peergate_host::audit::Target;
-use peergate_host::config::{self, Address, Admin, Boundary, Document, Inbound, Upstream};
+use peergate_host::config::{self, Address, Admin, Boundary, Document, Inbound, Limits, Upstream};
 use peergate_host::log;
 use peergate_host::run::{Options, Source, run};
 use peergate_policy::Endpoint;
@@ -52,6 +52,12 @@ pub(super) struct Run {
     /// Pages for operators on a loopback address: /metrics, /healthz, /readyz, /config, /connections
     #[arg(long, value_name = "ADDR")]
     admin: Option<Address>,
+    /// A host name that requests for these pages may be for, besides IP addresses and `localhost`
+    #[arg(long, value_name = "NAME", requires = "admin")]
+    admin_host: Vec<String>,
+    /// How much is taken at most, such as `connections=5000`; see `limits` of `peergate schema host`
+    #[arg(long, value_name = "NAME=NUMBER")]
+    limit: Vec<String>,
     /// Write decisions as JSON lines to a file, or to standard output (`-`)
     #[arg(long, value_name = "FILE")]
     audit: Option<String>,
@@ -67,7 +73,7 @@ pub(super) struct Run {
 }
 
 /// What a configuration file says itself.
-const FLAGS: [&str; 13] = [
+const FLAGS: [&str; 15] = [
     "websocket",
     "proxy_protocol",
     "ingress",
@@ -75,6 +81,8 @@ const FLAGS: [&str; 13] = [
     "policy",
     "endpoint",
     "admin",
+    "admin_host",
+    "limit",
     "protocol",
     "inbound",
     "upstream",
@@ -149,10 +157,24 @@ impl Run {
             let (kind, boundary) = (ingress_kind(), Boundary::Ingress);
             inbound.push(listener(address, config::Protocol::Http, upstream, kind, None, boundary));
         }
-        let mut document = Document::of(inbound, self.workers, self.filter)?;
-        document.admin = self.admin.map(|address| Admin { address });
-        Ok(Source::Flags(document.into()))
+        let admin = self.admin.map(|address| Admin { address, hosts: self.admin_host });
+        let limits = limits(&self.limit)?;
+        let (workers, filter) = (self.workers, self.filter);
+        let document = Document { inbound, admin, limits, workers, filter, ..Document::default() };
+        Ok(Source::Flags(document.checked()?.into()))
     }
+}
+
+/// The limits of `--limit`.
+fn limits(settings: &[String]) -> Result<Limits, String> {
+    let mut limits = Limits::default();
+    for setting in settings {
+        let (name, value) = setting
+            .split_once('=')
+            .ok_or_else(|| format!("--limit: `{}` is not NAME=NUMBER", setting.escape_debug()))?;
+        limits.set(name, value).map_err(|error| format!("--limit: {error}"))?;
+    }
+    Ok(limits)
 }
 
 fn listener(

@@ -9,8 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::address::Address;
+use super::admin::Admin;
 use super::boundary::Boundary;
 use super::error::ConfigError;
+use super::limits::Limits;
 
 /// What one host does.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -27,6 +29,9 @@ pub struct Document {
     /// Threads [default: one per core]
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<u16>,
+    /// What it takes at most
+    #[serde(default)]
+    pub limits: Limits,
     /// A filter in place of the built-in one; relative to this file
     pub filter: Option<PathBuf>,
     /// Services the filter may call, by the name it calls them by; the built-in one calls none
@@ -170,14 +175,6 @@ impl Endpoint {
     }
 }
 
-/// Pages for operators.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Admin {
-    /// A loopback address: HOST:PORT
-    pub address: Address,
-}
-
 impl Document {
     /// Reads a configuration file. Paths in it become relative to its directory.
     ///
@@ -203,14 +200,13 @@ impl Document {
         Ok(document)
     }
 
-    /// Listeners, as flags describe them.
+    /// The same, as flags describe it.
     ///
     /// # Errors
     /// What cannot work, in words.
-    pub fn of(inbound: Vec<Inbound>, workers: Option<u16>, filter: Option<PathBuf>) -> Result<Self, String> {
-        let document = Self { inbound, workers, filter, ..Self::default() };
-        document.check().map_err(|(_, message)| message)?;
-        Ok(document)
+    pub fn checked(self) -> Result<Self, String> {
+        self.check().map_err(|(_, message)| message)?;
+        Ok(self)
     }
 
     /// What the shape does not say, with its place as a JSON pointer.
@@ -222,6 +218,7 @@ impl Document {
         if self.workers.is_some_and(|workers| !(1..=1024).contains(&workers)) {
             return Err(("/workers".to_owned(), "expected 1 to 1024".to_owned()));
         }
+        self.admin.as_ref().map_or(Ok(()), Admin::check)?;
         for (name, cluster) in &self.clusters {
             if !matches!(cluster.address, Address::Tcp(_)) || !cluster.address.is_target() {
                 let place = format!("/clusters/{}/address", name.replace('~', "~0").replace('/', "~1"));
@@ -370,7 +367,7 @@ fn check_websocket(
 }
 
 /// A DNS host name that is no IP address.
-fn is_server_name(name: &str) -> bool {
+pub(super) fn is_server_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_)))
 }

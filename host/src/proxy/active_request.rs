@@ -1,6 +1,6 @@
 //! A request that is being answered: it can be judged again, and ended.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::body::SharedStream;
 use super::headers::RequestHead;
 use super::roster::Member;
+use crate::capacity::Permit;
 use crate::wasm::{Direction, LocalReply};
 
 /// One request from the filter's "continue" to the end of both bodies, which hold it.
@@ -25,6 +26,7 @@ pub(super) struct ActiveRequest {
     is_refused: Cell<bool>,
     ended: RefCell<Option<Ended>>,
     wakers: RefCell<[Option<Waker>; 2]>,
+    permit: OnceCell<Permit>,
     requests: Weak<Member>,
 }
 
@@ -48,10 +50,24 @@ impl ActiveRequest {
             is_refused: Cell::new(false),
             ended: RefCell::default(),
             wakers: RefCell::default(),
+            permit: OnceCell::new(),
             requests: Rc::downgrade(member),
         });
         member.requests.borrow_mut().push(Rc::downgrade(&request));
         request
+    }
+
+    /// It counts as a request under way until it is dropped.
+    pub(super) fn counts(&self, permit: Permit) {
+        // A second one would be for the same request, and is given back.
+        let _ = self.permit.set(permit);
+    }
+
+    /// Its answer was given up before it was complete.
+    pub(super) fn cancelled(&self) {
+        if let Some(permit) = self.permit.get() {
+            permit.cancelled();
+        }
     }
 
     /// When the token ends that it was admitted by, as the decision says; a token without end is none.

@@ -11,7 +11,9 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::body::is_complete;
 use super::limits;
+use crate::capacity::Permit;
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -111,14 +113,26 @@ impl Drop for InFlight {
 
 /// A body whose request is in flight until it is gone.
 #[derive(Debug)]
-pub(super) struct Guarded<B> {
+pub(super) struct Guarded<B: Body> {
     body: B,
     _in_flight: Rc<InFlight>,
+    permit: Option<Rc<Permit>>,
 }
 
-impl<B> Guarded<B> {
-    pub(super) fn new(body: B, in_flight: Rc<InFlight>) -> Self {
-        Self { body, _in_flight: in_flight }
+impl<B: Body> Guarded<B> {
+    pub(super) fn new(body: B, in_flight: Rc<InFlight>, permit: Option<Rc<Permit>>) -> Self {
+        Self { body, _in_flight: in_flight, permit }
+    }
+}
+
+impl<B: Body> Drop for Guarded<B> {
+    /// Tells of an answer that its client gave up.
+    fn drop(&mut self) {
+        if let Some(permit) = &self.permit
+            && !is_complete(&self.body)
+        {
+            permit.cancelled();
+        }
     }
 }
 

@@ -153,6 +153,24 @@ impl Body for Filtered {
     }
 }
 
+impl Drop for Filtered {
+    /// Tells of an answer that its client gave up.
+    fn drop(&mut self) {
+        let is_complete = match &self.source {
+            Source::Direct(body) => is_complete(body),
+            Source::Pumped(frames) => frames.is_closed(),
+        };
+        if self.direction == Direction::Response && !is_complete {
+            self.request.cancelled();
+        }
+    }
+}
+
+/// Whether nothing is missing of a body, though its end may not have been seen.
+pub(super) fn is_complete(body: &impl Body) -> bool {
+    body.is_end_stream() || body.size_hint().upper() == Some(0)
+}
+
 /// The filter did not let the trailers pass.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TrailersError;

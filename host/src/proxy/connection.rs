@@ -13,10 +13,12 @@ use super::admin_pages::AdminPages;
 use super::exchange::Exchange;
 use super::generation::Direction;
 use super::http::Complain;
+use super::lane::Lane;
 use super::port::Port;
 use super::request::MALFORMED_HTTP2;
 use super::roster::{Ending, Member};
 use super::site::{Endpoint, Site};
+use super::slot::{Slot, client_key};
 use super::tunnel::Waiting;
 use super::upstream::UpstreamError;
 use super::{http, limits, outbound, proxy_protocol, request, review, tcp};
@@ -28,11 +30,11 @@ use crate::tls::{Admission, Arrival, First, Link, Refusal, Terms, handshake, sni
 use crate::wasm::{Connection, Worker};
 
 /// Shakes hands and serves, or refuses so that the refusal is seen.
-pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
+pub(super) async fn serve(port: Rc<Port>, arrival: Arrival, slot: Rc<Slot>) {
     let site = port.site();
     if site.direction != Direction::Inbound {
         drop(site);
-        return outbound::serve(port, arrival).await;
+        return outbound::serve(port, arrival, slot).await;
     }
     let (source, connection) = (arrival.source, arrival.id);
     let mut whom = Whom { listener: Arc::clone(&site.name), endpoint: None, connection, source };
@@ -43,7 +45,7 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
             if let Some(verdict) = &admission.verdict {
                 audit.connection(&whom, verdict);
             }
-            admitted(&port, site, admission, whom).await;
+            admitted(&port, site, admission, whom, slot).await;
         }
         Err(Refusal::Denied(verdict, socket)) => {
             port.tally.failed("denied");
@@ -112,13 +114,20 @@ fn endpoint<'a>(site: &'a Site, connection: &Connection) -> Option<&'a Rc<Endpoi
 }
 
 /// Enters the roster and serves until the connection ends, or is ended.
-async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: Whom) {
+async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: Whom, slot: Rc<Slot>) {
     let Admission { link, connection, verdict, chain } = admission;
     let audit = &port.shared.audit;
     let Some(endpoint) = endpoint(&site, &connection).cloned() else {
         // INVARIANT: the handshake was on the terms of an endpoint of this site.
         return audit.fault(&whom, &"the endpoint is gone");
     };
+    // Who is not judged yet stays one of those that are not admitted.
+    if verdict.is_some()
+        && let Err(limit) = slot.admit(|| client_key(&connection))
+    {
+        port.tally.over_limit();
+        return audit.over_limit(&whom, limit);
+    }
     let member = Member::new(connection, chain, endpoint, now(), whom);
     if let Some(verdict) = &verdict {
         member.was_admitted_by(&verdict.decision);
@@ -148,9 +157,10 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
                     true => proxy_protocol::header(&member.connection).map(Some),
                     false => Ok(None),
                 };
-                let served = match header {
-                    Ok(header) => tcp::serve(link, &upstream, header).await,
-                    Err(error) => Err(UpstreamError::Connect(error)),
+                let served = match (header, slot.request()) {
+                    (Ok(header), Ok(_permit)) => tcp::serve(link, &upstream, header).await,
+                    (Err(error), _) => Err(UpstreamError::Connect(error)),
+                    (_, Err(limit)) => return audit.over_limit(&member.whom, limit),
                 };
                 if let Err(error) = served {
                     audit.upstream(&member.whom, &error);
@@ -169,7 +179,8 @@ async fn admitted(port: &Rc<Port>, site: Rc<Site>, admission: Admission, whom: W
                     admin,
                     websocket,
                     waiting: Waiting::default(),
-                    connections: Arc::clone(&port.shared.connections),
+                    lane: Lane::new(&slot),
+                    slot,
                 };
                 let version = match h2 {
                     true => http::Version::Http2 { websocket, complain: complain(port, &member) },

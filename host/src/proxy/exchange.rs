@@ -2,8 +2,6 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
@@ -19,13 +17,15 @@ use super::body::{Answer, BodyError, Filtered, ResponseBody, without_body};
 use super::client_body::ClientBody;
 use super::filtered_reply::{noted, through};
 use super::headers::{self, HeadersError, RequestHead};
+use super::lane::Lane;
 use super::length::{self, Passage, WrongLength};
 use super::reply::{Dialect, Reply};
 use super::request::{MALFORMED_BODY, Refused};
 use super::roster::Member;
+use super::slot::Slot;
 use super::tally::Tally;
 use super::tunnel::Waiting;
-use super::upstream::Upstream;
+use super::upstream::{Upstream, UpstreamError};
 use super::websocket::{Answered, Wish};
 use super::{hop, request, websocket};
 use crate::audit::{Asked, Audit};
@@ -47,15 +47,17 @@ pub(super) struct Exchange {
     pub(super) websocket: bool,
     /// What an HTTP/1 connection becomes when it has its last answer.
     pub(super) waiting: Waiting,
-    /// Open connections of the process, for [`super::limits::CONNECTIONS`].
-    pub(super) connections: Arc<AtomicUsize>,
+    /// What its connection counts as.
+    pub(super) slot: Rc<Slot>,
+    /// Its way to the service.
+    pub(super) lane: Lane,
 }
 
 /// A request the filter let pass.
-struct Judged {
+pub(super) struct Judged {
     head: RequestHead,
-    active: Rc<ActiveRequest>,
-    dialect: Dialect,
+    pub(super) active: Rc<ActiveRequest>,
+    pub(super) dialect: Dialect,
     wish: Option<Wish>,
 }
 
@@ -77,7 +79,13 @@ impl Exchange {
                     Some(_) => admin.answer(&judged.head.method, &page).await,
                     None => whole(self.refuse_without_tls(&judged)),
                 },
-                None => self.forward(judged, body).await,
+                None => match self.slot.request() {
+                    Ok(permit) => {
+                        judged.active.counts(permit);
+                        self.forward(judged, body).await
+                    }
+                    Err(limit) => whole(self.over_limit(&judged, limit).await),
+                },
             },
             Err(reply) => whole(reply),
         };
@@ -124,7 +132,7 @@ impl Exchange {
         self.audit.request(&self.member.whom, asked, status, stream.decision());
         let (judged, wish) = judged?;
         let active = ActiveRequest::enter(&self.member, head, Rc::new(stream));
-        Ok(Judged { head: judged, active, dialect, wish })
+        self.admit(Judged { head: judged, active, dialect, wish }).await
     }
 
     /// The answer to a request that no filter sees.
@@ -182,7 +190,7 @@ impl Exchange {
         let sending = async {
             match wish {
                 Some(_) => websocket::offer(&upstream, head, body).await,
-                None => upstream.send(head, body).await.map(Answered::Plain),
+                None => upstream.send(head, body, &self.lane).await.map(Answered::Plain),
             }
         };
         let sent = tokio::select! {
@@ -212,7 +220,10 @@ impl Exchange {
             }
             Err(error) => {
                 self.audit.upstream(&self.member.whom, &error);
-                dialect.error(error.status())
+                match error {
+                    UpstreamError::Limit(_) => dialect.overloaded(),
+                    error => dialect.error(error.status()),
+                }
             }
         };
         whole(self.local(&stream, dialect, reply).await)
@@ -317,7 +328,7 @@ impl Exchange {
     }
 
     /// A reply of ours or of the filter, by way of the filter's callbacks for responses: as in Envoy they see these too.
-    async fn local(&self, stream: &Stream, dialect: Dialect, reply: Reply) -> Reply {
+    pub(super) async fn local(&self, stream: &Stream, dialect: Dialect, reply: Reply) -> Reply {
         if !stream.reads_responses() {
             return reply;
         }

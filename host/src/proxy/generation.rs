@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::listener::Sockets;
+use crate::capacity::Plan;
 use crate::config::{Address, Protocol, Upstream};
 use crate::tls::Terms;
 use crate::wasm::{Clusters, Filter};
@@ -15,6 +16,8 @@ pub struct Generation {
     pub number: u64,
     /// At least one.
     pub listeners: Vec<Listener>,
+    /// What is taken at most.
+    pub limits: Plan,
 }
 
 /// A port, and what is behind it.

@@ -18,7 +18,7 @@ pub const REQUEST_FIELDS: usize = 100;
 pub const STREAMS: u32 = 128;
 /// Bytes buffered for one HTTP/2 stream on its way to the client.
 pub const STREAM_SEND_BYTES: usize = 256 * 1024;
-/// Accepted connections of the whole process, those still in the handshake included.
+/// Open connections of admitted clients in the whole process, unless `limits` of the configuration say otherwise.
 pub const CONNECTIONS: usize = 10_000;
 /// The accept queue of each worker's socket.
 pub const BACKLOG: i32 = 1024;
@@ -31,8 +31,6 @@ pub const UPGRADE: Duration = Duration::from_secs(10);
 pub const HALF_CLOSED: Duration = Duration::from_secs(10);
 /// An idle upstream connection is kept this long: below the 60 s after which most servers close theirs.
 pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
-/// Idle upstream connections a worker keeps.
-pub const UPSTREAM_IDLE_CONNECTIONS: usize = 128;
 /// Bytes of one response that wait for a slow client, where many share an upstream connection (HTTP/2).
 pub const UPSTREAM_STREAM_BYTES: u32 = 256 * 1024;
 /// The largest window there is (RFC 9113 section 6.9.1): as good as none.

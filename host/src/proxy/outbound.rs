@@ -18,14 +18,17 @@ use super::client_body::ClientBody;
 use super::generation::Direction;
 use super::http::Complain;
 use super::identity::{self, Unidentified};
+use super::lane::Lane;
 use super::port::Port;
-use super::reply::Dialect;
+use super::reply::{Dialect, Reply};
 use super::request::{MALFORMED_BODY, MALFORMED_HTTP2, Refused};
+use super::slot::Slot;
 use super::tunnel::{Tunnel, Waiting};
 use super::upstream::Far;
 use super::websocket::{self, Answered, Wish};
 use super::{hop, http as serving, request, tcp, upgrade};
 use crate::audit::{Asked, Whom};
+use crate::capacity::{ClientKey, Permit};
 use crate::config::Protocol;
 use crate::tls::Arrival;
 
@@ -34,13 +37,21 @@ type Answer = Guarded<Either<Incoming, Full<Bytes>>>;
 type Forwarded = Response<Either<Incoming, Full<Bytes>>>;
 
 /// Serves a local program. Who it is nobody asks: the listener is for this machine only.
-pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
+pub(super) async fn serve(port: Rc<Port>, arrival: Arrival, slot: Rc<Slot>) {
     let site = port.site();
     let Arrival { id: connection, mut socket, source, destination } = arrival;
     let whom = Whom { listener: Arc::clone(&site.name), endpoint: None, connection, source };
     let audit = Rc::clone(&port.shared.audit);
+    if let Err(limit) = slot.admit(|| ClientKey::Local(Arc::clone(&site.name))) {
+        port.tally.over_limit();
+        return audit.over_limit(&whom, limit);
+    }
     match site.protocol {
         Protocol::Tcp => {
+            let _permit = match slot.request() {
+                Ok(permit) => permit,
+                Err(limit) => return audit.over_limit(&whom, limit),
+            };
             let upstream = Rc::clone(&site.upstream);
             drop(site);
             tokio::select! {
@@ -62,6 +73,8 @@ pub(super) async fn serve(port: Rc<Port>, arrival: Arrival) {
             };
             let exchange = Rc::new(Exchange {
                 port: Rc::clone(&port),
+                lane: Lane::new(&slot),
+                slot,
                 whom,
                 reached: request::reached(destination),
                 activity: Rc::clone(&activity),
@@ -98,6 +111,8 @@ fn complain(port: &Rc<Port>, whom: &Whom) -> Complain {
 /// What the requests of one connection share.
 struct Exchange {
     port: Rc<Port>,
+    slot: Rc<Slot>,
+    lane: Lane,
     whom: Whom,
     /// What a request of HTTP/1.0 is for that names no authority.
     reached: Option<Authority>,
@@ -117,12 +132,20 @@ impl Exchange {
         let (parts, body) = request.into_parts();
         let body = ClientBody::new(body, &parts.headers, Rc::clone(&in_flight));
         let (waiting, version) = (body.waiting(), parts.version);
-        let mut response = match self.forward(parts, body, wish).await {
+        let (answered, permit) = match self.slot.request().map(Rc::new) {
+            Ok(permit) => (self.forward(parts, body, wish, &permit).await, Some(permit)),
+            Err(limit) => {
+                self.port.shared.audit.over_limit(&self.whom, limit);
+                (Err(StatusCode::SERVICE_UNAVAILABLE), None)
+            }
+        };
+        let mut response = match answered {
             Ok(response) => response,
-            Err(status) => (*dialect.error(status)).map(|body| Either::Right(Full::new(body))),
+            Err(StatusCode::SERVICE_UNAVAILABLE) => ours(dialect.overloaded()),
+            Err(status) => ours(dialect.error(status)),
         };
         waiting.tell(&mut response, version);
-        Ok(response.map(|body| Guarded::new(body, in_flight)))
+        Ok(response.map(|body| Guarded::new(body, in_flight, permit)))
     }
 
     async fn forward(
@@ -130,6 +153,7 @@ impl Exchange {
         parts: Parts,
         body: ClientBody,
         wish: Option<Wish>,
+        permit: &Rc<Permit>,
     ) -> Result<Forwarded, StatusCode> {
         let audit = &self.port.shared.audit;
         let head = request::head(parts, self.reached.clone());
@@ -150,10 +174,12 @@ impl Exchange {
         let body = Either::Right(Unidentified(body));
         let sent = match wish {
             Some(_) => websocket::offer(&upstream, head, body).await,
-            None => upstream.send(head, body).await.map(Answered::Plain),
+            None => upstream.send(head, body, &self.lane).await.map(Answered::Plain),
         };
         let sent = match (sent, wish) {
-            (Ok(Answered::Switched(fields, far)), Some(wish)) => return self.switch(wish, fields, far),
+            (Ok(Answered::Switched(fields, far)), Some(wish)) => {
+                return self.switch(wish, fields, far, Rc::clone(permit));
+            }
             (Ok(Answered::Plain(response)), wish) if !websocket::is_misleading(&wish, response.status()) => {
                 Ok(response)
             }
@@ -191,19 +217,36 @@ impl Exchange {
     }
 
     /// Grants a program's wish; nothing begins on a port that is to close.
-    fn switch(&self, wish: Wish, fields: HeaderMap, far: Far) -> Result<Forwarded, StatusCode> {
-        let permits = wish.permits(&self.port.shared.connections).filter(|_| !self.port.is_closing());
-        let permits = permits.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    fn switch(
+        &self,
+        wish: Wish,
+        fields: HeaderMap,
+        far: Far,
+        request: Rc<Permit>,
+    ) -> Result<Forwarded, StatusCode> {
+        let connection = wish.permit(&self.slot).map_err(|limit| {
+            self.port.shared.audit.over_limit(&self.whom, limit);
+            StatusCode::SERVICE_UNAVAILABLE
+        })?;
+        if self.port.is_closing() {
+            return Err(StatusCode::SERVICE_UNAVAILABLE);
+        }
         let (port, mut connected) = (Rc::clone(&self.port), self.connected.subscribe());
         let tunnel = Tunnel::new(far, None, async move {
             tokio::select! {
                 () = port.cut_off() => {}
                 _ = connected.changed() => {}
             }
-            drop(permits);
+            drop((connection, request));
         });
         Ok(upgrade::hand_over(wish, fields, tunnel, &self.waiting).map(Either::Right))
     }
+}
+
+/// An answer of ours.
+#[expect(clippy::boxed_local, reason = "replies are boxed, so that a failure is no larger than a success")]
+fn ours(reply: Reply) -> Forwarded {
+    (*reply).map(|body| Either::Right(Full::new(body)))
 }
 
 /// The server's name in place of ours, where the configuration says what it is called.

@@ -3,10 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
-use tokio::task::spawn_local;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -14,11 +13,13 @@ use super::generation::{Direction, Listener};
 use super::listener::Sockets;
 use super::roster::{Ending, Roster};
 use super::site::Site;
+use super::slot::Slot;
 use super::socket::Acceptor;
 use super::tally::Tally;
 use super::{connection, limits, review};
 use crate::admin::{Board, CONNECTIONS_TOLD, ListenerReport};
 use crate::audit::{Audit, Whom};
+use crate::capacity::{Capacity, Place, Source};
 use crate::tls::{Arrival, Lingering};
 
 /// What the ports of one worker share.
@@ -27,8 +28,8 @@ pub(super) struct Shared {
     pub(super) audit: Rc<Audit>,
     pub(super) lingering: Lingering,
     pub(super) ids: Rc<Ids>,
-    /// Open connections of the process, for [`limits::CONNECTIONS`].
-    pub(super) connections: Arc<AtomicUsize>,
+    /// What the process takes at most.
+    pub(super) capacity: Arc<Capacity>,
     /// What the admin pages show.
     pub(super) board: Arc<Board>,
 }
@@ -166,34 +167,40 @@ async fn accept(port: Rc<Port>, acceptor: Acceptor) {
             accepted = acceptor.accept() => accepted,
             _ = closing.wait_for(|closing| *closing != Ending::No) => return,
         };
-        let shared = &port.shared;
         match accepted {
-            Ok((socket, source, destination)) => match Permit::take(&shared.connections) {
-                Some(permit) => {
-                    let arrival = Arrival { id: shared.ids.next(), socket, source, destination };
-                    let serving = connection::serve(Rc::clone(&port), arrival);
-                    let open = port.closing.subscribe();
-                    port.tally.opened();
-                    let port = Rc::clone(&port);
-                    spawn_local(async move {
-                        serving.await;
-                        port.tally.closed();
-                        drop((permit, open));
-                    });
+            Ok((socket, source, destination)) => {
+                let place = port.shared.capacity.handshake(Source::of(source.ip()));
+                let has_evicted = place.has_evicted;
+                let arrival = Arrival { id: port.shared.ids.next(), socket, source, destination };
+                spawn_local(serve(Rc::clone(&port), arrival, place));
+                if has_evicted {
+                    // The one that is told to close gives its descriptor back before the next one takes it.
+                    yield_now().await;
                 }
-                None => {
-                    port.tally.over_limit();
-                    let name = Arc::clone(&port.site().name);
-                    let whom = Whom { listener: name, endpoint: None, connection: shared.ids.next(), source };
-                    shared.audit.handshake(&whom, &"too many connections");
-                }
-            },
+            }
             Err(error) => {
                 warn!(listener = %port.site().name, %error, "accept failed");
                 sleep(limits::ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+/// Serves a connection until it ends, or has to make room before its client is admitted.
+async fn serve(port: Rc<Port>, arrival: Arrival, mut place: Place) {
+    let _open = port.closing.subscribe();
+    port.tally.opened();
+    let (source, connection, evicted) = (arrival.source, arrival.id, place.evicted());
+    let slot = Slot::new(&port.shared.capacity, place);
+    tokio::select! {
+        () = connection::serve(Rc::clone(&port), arrival, slot) => {}
+        limit = evicted => {
+            port.tally.failed("crowded-out");
+            let listener = Arc::clone(&port.site().name);
+            port.shared.audit.handshake(&Whom { listener, endpoint: None, connection, source }, &limit);
+        }
+    }
+    port.tally.closed();
 }
 
 /// Connection ids: the worker in the upper 16 bits, a counter below.
@@ -212,35 +219,9 @@ impl Ids {
     }
 }
 
-/// One of [`limits::CONNECTIONS`].
-pub(super) struct Permit(Arc<AtomicUsize>);
-
-impl Permit {
-    pub(super) fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
-        let permit = Self(Arc::clone(open));
-        (open.fetch_add(1, Ordering::Relaxed) < limits::CONNECTIONS).then_some(permit)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn permits_end_at_the_limit_and_come_back() {
-        let open = Arc::new(AtomicUsize::new(limits::CONNECTIONS - 1));
-        let last = Permit::take(&open);
-        assert!(last.is_some());
-        assert!(Permit::take(&open).is_none());
-        drop(last);
-        assert!(Permit::take(&open).is_some());
-    }
 
     #[test]
     fn ids_of_two_workers_never_meet() {

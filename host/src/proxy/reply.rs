@@ -1,6 +1,6 @@
 //! Replies of our own, in place of the upstream's.
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, Response, StatusCode};
 use hyper::body::Bytes;
 
@@ -45,6 +45,13 @@ impl Dialect {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"));
         }
         self.reply(status, headers, body.into_bytes(), None)
+    }
+
+    /// 503 for what is over a limit. Nothing of it was begun, so it may be sent again.
+    pub(super) fn overloaded(self) -> Reply {
+        let mut reply = self.error(StatusCode::SERVICE_UNAVAILABLE);
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        reply
     }
 
     /// What the filter answered. A reply that is no HTTP message is an error of ours, never an admission.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::generation::{self, Direction, Listener};
 use super::upstream::Upstream;
+use crate::capacity::Capacity;
 use crate::config::Protocol;
 use crate::tls::Terms;
 use crate::wasm::{Clock, Clusters, Filter, StartError, Worker};
@@ -40,7 +41,11 @@ impl Site {
     ///
     /// # Errors
     /// A VM that does not start.
-    pub(super) fn start(listener: &Listener, known: &[Rc<Endpoint>]) -> Result<Rc<Self>, StartError> {
+    pub(super) fn start(
+        listener: &Listener,
+        known: &[Rc<Endpoint>],
+        capacity: &Arc<Capacity>,
+    ) -> Result<Rc<Self>, StartError> {
         let mut endpoints: Vec<Rc<Endpoint>> = Vec::new();
         for endpoint in &listener.endpoints {
             let started = Endpoint::start(endpoint, known.iter().chain(&endpoints))?;
@@ -50,7 +55,7 @@ impl Site {
             name: Arc::clone(&listener.name),
             direction: listener.direction,
             protocol: listener.protocol,
-            upstream: Upstream::new(listener.upstream.clone(), listener.direction),
+            upstream: Upstream::new(listener.upstream.clone(), listener.direction, capacity),
             admin_path: listener.admin_path.clone(),
             websocket: listener.websocket,
             endpoints,
@@ -62,8 +67,9 @@ impl Site {
         listener: &Listener,
         before: &Self,
         known: &[Rc<Endpoint>],
+        capacity: &Arc<Capacity>,
     ) -> Result<Rc<Self>, StartError> {
-        let mut site = Self::start(listener, known)?;
+        let mut site = Self::start(listener, known, capacity)?;
         if before.upstream.is_to(&listener.upstream)
             && let Some(site) = Rc::get_mut(&mut site)
         {
@@ -187,7 +193,7 @@ pub(super) mod testing {
             name: "site".into(),
             direction: Direction::Inbound,
             protocol: Protocol::Http,
-            upstream: Upstream::new(upstream, Direction::Inbound),
+            upstream: Upstream::new(upstream, Direction::Inbound, &Capacity::new(&Default::default())),
             admin_path: None,
             websocket: false,
             endpoints: plans.iter().map(start).collect(),

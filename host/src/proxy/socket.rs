@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::listener::Listening;
+use crate::capacity::Permit;
 use crate::config::Address;
 
 /// The address of what has none: a peer on a Unix socket.
@@ -20,6 +21,8 @@ pub struct Socket {
     /// What was read and is to be read again, the last byte first.
     unread: Vec<u8>,
     stream: Stream,
+    /// Of a connection to a service or server.
+    _permit: Option<Permit>,
 }
 
 #[derive(Debug)]
@@ -31,20 +34,22 @@ enum Stream {
 }
 
 impl Socket {
-    /// Connects; a host name is looked up each time, so that a restarted service may move.
+    /// Connects; a host name is looked up each time, so that a restarted service may move. The socket keeps `permit` until it is
+    /// closed.
     ///
     /// # Errors
     /// As the system says.
-    pub(super) async fn connect(address: &Address) -> io::Result<Self> {
-        match address {
+    pub(super) async fn connect(address: &Address, permit: Permit) -> io::Result<Self> {
+        let stream = match address {
             Address::Tcp(text) => {
                 let socket = TcpStream::connect(text).await?;
                 socket.set_nodelay(true)?;
-                Ok(Stream::Tcp(socket).into())
+                Stream::Tcp(socket)
             }
-            Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?).into()),
-            Address::Systemd(_) => Err(io::ErrorKind::InvalidInput.into()),
-        }
+            Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+            Address::Systemd(_) => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        Ok(Self { _permit: Some(permit), ..stream.into() })
     }
 }
 
@@ -72,7 +77,7 @@ impl Socket {
 
 impl From<Stream> for Socket {
     fn from(stream: Stream) -> Self {
-        Self { unread: Vec::new(), stream }
+        Self { unread: Vec::new(), stream, _permit: None }
     }
 }
 

@@ -26,9 +26,8 @@ impl Tally {
         self.open.set(self.open.get().saturating_sub(1));
     }
 
-    /// A connection was accepted and closed at once.
+    /// A client was admitted, and its connection closed at once.
     pub(super) fn over_limit(&self) {
-        self.accepted.set(self.accepted.get() + 1);
         self.over_limit.set(self.over_limit.get() + 1);
     }
 

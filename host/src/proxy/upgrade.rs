@@ -39,18 +39,21 @@ impl Exchange {
             self.audit.fault(&self.member.whom, &"the filter took the 101 away");
             return Err(Withheld::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE)));
         }
+        let permit = wish.permit(&self.slot).map_err(|limit| {
+            self.audit.over_limit(&self.member.whom, limit);
+            Withheld::Judged(dialect.overloaded())
+        })?;
         // Nothing begins on a connection that is to end.
-        let permits = wish.permits(&self.connections).filter(|_| !self.member.is_ending());
-        let Some(permits) = permits else {
+        if self.member.is_ending() {
             return Err(Withheld::Judged(dialect.error(StatusCode::SERVICE_UNAVAILABLE)));
-        };
+        }
         let (member, stream) = (Rc::clone(&self.member), Rc::clone(&active.stream));
         let tunnel = Tunnel::new(far, Some(stream), async move {
             tokio::select! {
                 _ = active.ended() => {}
                 () = member.cut_off() => {}
             }
-            drop(permits);
+            drop(permit);
         });
         Ok(hand_over(wish, fields, tunnel, &self.waiting).map(Either::Right))
     }

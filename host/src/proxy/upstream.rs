@@ -1,12 +1,15 @@
 //! One worker's connections to the local service.
 
+mod error;
+mod send;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::HOST;
@@ -25,72 +28,24 @@ use super::generation::Direction;
 use super::headers::RequestHead;
 use super::http::{H2, HTTP1, LocalExecutor};
 use super::identity::Unidentified;
+use super::lane::Lane;
 use super::limits;
 use super::patient::Patient;
 use super::port::Port;
 use super::roster::Member;
 use super::socket::Socket;
+use crate::capacity::Capacity;
 use crate::config::{self, UpstreamProtocol};
-use crate::tls::{ConnectError, Link};
+use crate::tls::Link;
 
-/// Why the upstream gave no response. For the log; the client is told only "bad gateway".
-#[derive(Debug)]
-pub(super) enum UpstreamError {
-    Connect(io::Error),
-    Server(ConnectError),
-    Exchange(hyper::Error),
-    Authority,
-    Changed,
-    Gone,
-    /// It said that it switches protocols, and not as it was asked to.
-    Upgrade(&'static str),
-    /// It did not answer an upgrade in time.
-    Silent,
-}
-
-impl fmt::Display for UpstreamError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect(error) => write!(formatter, "cannot connect: {error}"),
-            Self::Exchange(error) => match std::error::Error::source(error) {
-                Some(cause) => write!(formatter, "{error}: {cause}"),
-                None => error.fmt(formatter),
-            },
-            Self::Server(error) => error.fmt(formatter),
-            Self::Gone => formatter.write_str("the listener leads there no more"),
-            Self::Changed => formatter.write_str("the server went over to HTTP/2 in between"),
-            Self::Upgrade(what) => {
-                write!(formatter, "its answer to the WebSocket handshake is wrong: {what}")
-            }
-            Self::Silent => formatter.write_str("it does not answer the WebSocket handshake"),
-            Self::Authority => formatter.write_str("the authority makes no target"),
-        }
-    }
-}
-
-impl std::error::Error for UpstreamError {}
-
-impl UpstreamError {
-    /// Whether the request's own body broke off or was malformed: nothing the upstream could help.
-    pub(super) fn is_of_body(&self) -> bool {
-        matches!(self, Self::Exchange(error) if error.is_user())
-    }
-
-    /// What the client is told.
-    pub(super) fn status(&self) -> StatusCode {
-        match self {
-            error if error.is_of_body() => StatusCode::BAD_REQUEST,
-            Self::Silent => StatusCode::GATEWAY_TIMEOUT,
-            _ => StatusCode::BAD_GATEWAY,
-        }
-    }
-}
+pub(super) use error::UpstreamError;
 
 /// The local service, or the server, and the connections to it that are free.
 #[derive(Debug)]
 pub(super) struct Upstream {
     service: config::Upstream,
     direction: Direction,
+    capacity: Arc<Capacity>,
     /// Of an outbound listener: on its terms servers are reached.
     port: RefCell<Weak<Port>>,
     idle: RefCell<VecDeque<Idle>>,
@@ -117,10 +72,17 @@ pub(super) struct Far {
     pub(super) standing: Option<Standing>,
 }
 
+/// A connection that takes many requests at once.
 #[derive(Clone, Debug)]
-struct Shared {
+pub(super) struct Shared {
     sender: http2::SendRequest<Outgoing>,
     server: Option<Rc<Member>>,
+}
+
+/// A new connection.
+enum Opened {
+    Http1(Sender),
+    Http2(Shared),
 }
 
 /// A connection that takes a request.
@@ -130,9 +92,9 @@ enum Sender {
 }
 
 impl Upstream {
-    pub(super) fn new(service: config::Upstream, direction: Direction) -> Rc<Self> {
-        let (port, idle, shared) = Default::default();
-        Rc::new(Self { service, direction, port, idle, shared })
+    pub(super) fn new(service: config::Upstream, direction: Direction, capacity: &Arc<Capacity>) -> Rc<Self> {
+        let ((port, idle, shared), capacity) = (Default::default(), Arc::clone(capacity));
+        Rc::new(Self { service, direction, capacity, port, idle, shared })
     }
 
     pub(super) fn is_to(&self, service: &config::Upstream) -> bool {
@@ -159,8 +121,9 @@ impl Upstream {
 
     /// A new connection; its sends are not delayed. With `only`, a server is offered that application protocol and no other.
     pub(super) async fn connect(&self, only: Option<&'static [u8]>) -> Result<Reached, UpstreamError> {
-        let connected = match timeout(limits::UPSTREAM_CONNECT, Socket::connect(&self.service.address)).await
-        {
+        let permit = self.capacity.upstream_connection().map_err(UpstreamError::Limit)?;
+        let connecting = Socket::connect(&self.service.address, permit);
+        let connected = match timeout(limits::UPSTREAM_CONNECT, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
@@ -181,21 +144,6 @@ impl Upstream {
     /// Whose terms servers are reached on.
     fn port(&self) -> Result<Rc<Port>, UpstreamError> {
         self.port.borrow().upgrade().ok_or(UpstreamError::Gone)
-    }
-
-    /// Sends a request and returns when the response's head is there.
-    pub(super) async fn send(
-        self: &Rc<Self>,
-        head: RequestHead,
-        body: Outgoing,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        match self.sender().await? {
-            Sender::Http2(mut sender) => {
-                sender.ready().await.map_err(UpstreamError::Exchange)?;
-                sender.send_request(head.into_h2(body)?).await.map_err(UpstreamError::Exchange)
-            }
-            sender => self.send_http1(sender, head.into_http1(body)?).await,
-        }
     }
 
     /// Sends a request for an upgrade on a connection of its own, which is the tunnel's where the answer is 101.
@@ -236,67 +184,73 @@ impl Upstream {
         Ok((response, Some(Far { link: io.into_inner().into_inner(), early: read_buf, standing })))
     }
 
-    async fn send_http1(
-        self: &Rc<Self>,
-        mut chosen: Sender,
-        mut request: Request<Outgoing>,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        loop {
-            let Sender::Http1 { mut sender, server, reused } = chosen else {
-                return Err(UpstreamError::Changed);
-            };
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    self.give_back(sender, server);
-                    return Ok(response);
-                }
-                // The upstream closed a kept connection under us. A message is handed back only when none of it
-                // was written, so sending it again does nothing twice.
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) if reused => request = unsent,
-                    _ => return Err(UpstreamError::Exchange(error.into_error())),
-                },
-            }
-            chosen = self.sender().await?;
-        }
-    }
-
     /// A free connection, or a new one.
-    async fn sender(self: &Rc<Self>) -> Result<Sender, UpstreamError> {
+    async fn sender(self: &Rc<Self>, lane: &Lane) -> Result<Sender, UpstreamError> {
         if self.direction != Direction::Inbound {
             self.port()?;
         }
+        if lane.is_apart() && self.may_speak_http2() {
+            match self.own_sender(lane).await {
+                // Then it shares, as long as it does no harm.
+                Err(UpstreamError::Limit(_)) if !lane.is_kept_apart() => {}
+                sender => return sender,
+            }
+        }
         let shared = self.shared.borrow().clone();
-        if let Some(Shared { sender, server }) = shared
-            && !sender.is_closed()
-            && !is_ending(&server)
-        {
-            return Ok(Sender::Http2(sender));
+        if let Some(shared) = shared.filter(Shared::is_open) {
+            return Ok(Sender::Http2(shared.sender));
         }
         if let Some(Idle { sender, server, .. }) = self.take_idle() {
             return Ok(Sender::Http1 { sender, server, reused: true });
         }
+        match self.open().await? {
+            Opened::Http1(sender) => Ok(sender),
+            Opened::Http2(shared) => {
+                self.shared.replace(Some(shared.clone()));
+                Ok(Sender::Http2(shared.sender))
+            }
+        }
+    }
+
+    /// The connection of a client that does not share.
+    async fn own_sender(self: &Rc<Self>, lane: &Lane) -> Result<Sender, UpstreamError> {
+        if let Some(own) = lane.own(self) {
+            return Ok(Sender::Http2(own.sender));
+        }
+        let failed =
+            || UpstreamError::Connect(io::Error::other("it failed for another request of the client"));
+        let _turn = lane.turn().await.ok_or_else(failed)?;
+        if let Some(own) = lane.own(self) {
+            return Ok(Sender::Http2(own.sender));
+        }
+        match self.open().await {
+            Ok(Opened::Http1(sender)) => Ok(sender),
+            Ok(Opened::Http2(own)) => {
+                lane.owns(self, own.clone());
+                Ok(Sender::Http2(own.sender))
+            }
+            Err(error) => {
+                lane.failed();
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the service speaks HTTP/2, as far as that is known.
+    fn may_speak_http2(&self) -> bool {
+        self.service.protocol == UpstreamProtocol::H2c || self.shared.borrow().is_some()
+    }
+
+    async fn open(&self) -> Result<Opened, UpstreamError> {
         let Reached { link, standing } = self.connect(None).await?;
         let h2 = match &link {
             Link::Plain(_) => self.service.protocol == UpstreamProtocol::H2c,
             Link::Tls(_) => link.alpn() == Some(H2),
         };
-        if h2 { self.open_http2(link, standing).await } else { open_http1(link, standing).await }
-    }
-
-    async fn open_http2(&self, link: Link, standing: Option<Standing>) -> Result<Sender, UpstreamError> {
-        // Requests of many peers share this connection. Only its streams have a window, so that a peer that does not
-        // read its answers holds up nobody else's.
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
-            .initial_stream_window_size(limits::UPSTREAM_STREAM_BYTES)
-            .initial_connection_window_size(limits::UPSTREAM_CONNECTION_WINDOW)
-            .handshake(TokioIo::new(link))
-            .await
-            .map_err(UpstreamError::Exchange)?;
-        let server = standing.as_ref().map(|standing| Rc::clone(&standing.member));
-        spawn_local(until_cut_off(connection, standing));
-        self.shared.replace(Some(Shared { sender: sender.clone(), server }));
-        Ok(Sender::Http2(sender))
+        match h2 {
+            true => open_http2(link, standing).await.map(Opened::Http2),
+            false => open_http1(link, standing).await.map(Opened::Http1),
+        }
     }
 
     /// The connection used last, so that those not needed grow old.
@@ -321,12 +275,27 @@ impl Upstream {
                 return;
             }
             let mut idle = upstream.idle.borrow_mut();
-            while idle.len() >= limits::UPSTREAM_IDLE_CONNECTIONS || idle.front().is_some_and(Idle::is_over) {
+            let kept = upstream.capacity.idle_upstream_connections();
+            while idle.len() >= kept || idle.front().is_some_and(Idle::is_over) {
                 idle.pop_front();
             }
             idle.push_back(Idle { sender, server, since: Instant::now() });
         });
     }
+}
+
+async fn open_http2(link: Link, standing: Option<Standing>) -> Result<Shared, UpstreamError> {
+    // Requests of many peers share this connection. Only its streams have a window, so that a peer that does not read its
+    // answers holds up nobody else's.
+    let (sender, connection) = http2::Builder::new(LocalExecutor)
+        .initial_stream_window_size(limits::UPSTREAM_STREAM_BYTES)
+        .initial_connection_window_size(limits::UPSTREAM_CONNECTION_WINDOW)
+        .handshake(TokioIo::new(link))
+        .await
+        .map_err(UpstreamError::Exchange)?;
+    let server = standing.as_ref().map(|standing| Rc::clone(&standing.member));
+    spawn_local(until_cut_off(connection, standing));
+    Ok(Shared { sender, server })
 }
 
 async fn open_http1(link: Link, standing: Option<Standing>) -> Result<Sender, UpstreamError> {
@@ -351,6 +320,12 @@ async fn until_cut_off(connection: impl Future<Output = hyper::Result<()>>, stan
 /// Whether a server was dismissed: nothing more is sent to it.
 fn is_ending(server: &Option<Rc<Member>>) -> bool {
     server.as_ref().is_some_and(|member| member.is_ending())
+}
+
+impl Shared {
+    pub(super) fn is_open(&self) -> bool {
+        !self.sender.is_closed() && !is_ending(&self.server)
+    }
 }
 
 impl Idle {

@@ -2,8 +2,6 @@
 //! HTTP/2.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use data_encoding::BASE64;
@@ -18,9 +16,10 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::timeout;
 
 use super::headers::RequestHead;
-use super::port::Permit;
+use super::slot::Slot;
 use super::upstream::{Far, Outgoing, Upstream, UpstreamError};
 use super::{hop, limits};
+use crate::capacity::{Limit, Permit};
 use crate::wasm::HeaderPairs;
 
 /// A client's wish to go on as a WebSocket.
@@ -50,11 +49,14 @@ impl Wish {
         }
     }
 
-    /// What it takes of [`limits::CONNECTIONS`], if so many are left: a stream that becomes a tunnel counts as a connection.
-    pub(super) fn permits(&self, connections: &Arc<AtomicUsize>) -> Option<Vec<Permit>> {
+    /// A stream that becomes a tunnel counts as one more connection of its client.
+    ///
+    /// # Errors
+    /// The client has too many, or all have.
+    pub(super) fn permit(&self, slot: &Slot) -> Result<Option<Permit>, Limit> {
         match self {
-            Self::Http1 => Some(Vec::new()),
-            Self::Http2(_) => Permit::take(connections).map(|permit| vec![permit]),
+            Self::Http1 => Ok(None),
+            Self::Http2(_) => slot.connection().map(Some),
         }
     }
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -20,6 +19,7 @@ use super::socket::Acceptor;
 use super::{limits, review};
 use crate::admin::{Board, Desk, Report};
 use crate::audit::Audit;
+use crate::capacity::Capacity;
 use crate::systemd::Pulse;
 use crate::tls::Lingering;
 use crate::wasm::{self, StartError};
@@ -40,8 +40,8 @@ pub struct Setup {
     pub index: u16,
     /// Changes of mind.
     pub orders: watch::Receiver<Orders>,
-    /// Open connections of the process, for [`limits::CONNECTIONS`].
-    pub connections: Arc<AtomicUsize>,
+    /// What the process takes at most.
+    pub capacity: Arc<Capacity>,
     /// Where it is asked what it knows.
     pub desk: Desk,
     /// What the admin pages show.
@@ -87,7 +87,7 @@ async fn serve(mut setup: Setup, ready: impl FnOnce(Result<(), WorkerError>)) {
         audit: Rc::new(Audit::default()),
         lingering: Lingering::default(),
         ids: Rc::new(Ids::of(setup.index)),
-        connections: Arc::clone(&setup.connections),
+        capacity: Arc::clone(&setup.capacity),
         board: Arc::clone(&setup.board),
     };
     spawn_local(tend(Rc::clone(&shared.audit), setup.beat.take()));
@@ -157,15 +157,17 @@ impl Ports {
         let before: Vec<_> = self.open.iter().map(|port| port.site()).collect();
         let mut known: Vec<Rc<Endpoint>> = before.iter().flat_map(|site| site.endpoints()).cloned().collect();
         let (mut renewed, mut opened) = (Vec::new(), Vec::new());
+        let capacity = &self.shared.capacity;
         for listener in &generation.listeners {
             let site;
             match self.open.iter().find(|port| port.is_of(listener)) {
                 Some(port) => {
-                    site = Site::succeed(listener, &port.site(), &known).map_err(WorkerError::Start)?;
+                    site = Site::succeed(listener, &port.site(), &known, capacity)
+                        .map_err(WorkerError::Start)?;
                     renewed.push((Rc::clone(port), Rc::clone(&site)));
                 }
                 None => {
-                    site = Site::start(listener, &known).map_err(WorkerError::Start)?;
+                    site = Site::start(listener, &known, capacity).map_err(WorkerError::Start)?;
                     let listening = listener.sockets.of_worker(self.index).map_err(WorkerError::Io)?;
                     let acceptor = Acceptor::new(listening).map_err(WorkerError::Io)?;
                     opened.push((Arc::clone(&listener.sockets), acceptor, Rc::clone(&site)));

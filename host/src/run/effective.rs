@@ -13,7 +13,7 @@ pub(super) fn configuration(generation: &Generation) -> Value {
         let asked = |it: &&Listener| (it.direction == Direction::Inbound) == inbound;
         generation.listeners.iter().filter(asked).map(listener).collect::<Vec<_>>()
     };
-    json!({"inbound": those(true), "outbound": those(false)})
+    json!({"inbound": those(true), "outbound": those(false), "limits": generation.limits})
 }
 
 /// When the files of all endpoints end, each once.

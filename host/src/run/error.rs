@@ -9,6 +9,7 @@ use peergate_policy::{Endpoint, PolicyError};
 use super::ModeError;
 use crate::admin::ServerError;
 use crate::audit::Target;
+use crate::capacity::PlanError;
 use crate::config::{Address, Boundary, ConfigError, Protocol};
 use crate::files::{CredentialsError, FileError, InlineError};
 use crate::proxy::WorkerError;
@@ -98,6 +99,8 @@ pub enum RunError {
     Worker(WorkerError),
     /// A worker ended without being asked.
     WorkerEnded,
+    /// Limits that need more open files than the system allows.
+    Limits(PlanError),
     /// No thread, no signal handler.
     Runtime(io::Error),
 }
@@ -124,6 +127,7 @@ impl RunError {
             | Self::NamesNotEnforced(_)
             | Self::Activation(_)
             | Self::Admin(_)
+            | Self::Limits(_)
             | Self::Audit { .. }
             | Self::NotGranted(_)
             | Self::Start(_) => 2,
@@ -188,6 +192,7 @@ impl fmt::Display for RunError {
                 formatter,
                 "the upstream {address} speaks TLS, and the host sends plaintext there; name the service's port without TLS"
             ),
+            Self::Limits(error) => error.fmt(formatter),
             Self::Worker(error) => error.fmt(formatter),
             Self::WorkerEnded => formatter.write_str("a worker ended unexpectedly"),
             Self::Runtime(error) => error.fmt(formatter),

@@ -32,7 +32,7 @@ pub(super) struct Loader {
     /// Those of all endpoints in use.
     configurations: Vec<Arc<str>>,
     /// Of the first generation.
-    admin: Option<Address>,
+    admin: Option<config::Admin>,
     /// What the first generation needs of the system besides its files.
     needs: Grants,
     sandbox: Option<Sandbox>,
@@ -62,7 +62,7 @@ impl Loader {
     }
 
     /// Where the admin pages are to be, once there is a generation.
-    pub(super) fn admin(&self) -> Option<&Address> {
+    pub(super) fn admin(&self) -> Option<&config::Admin> {
         self.admin.as_ref()
     }
 
@@ -131,7 +131,8 @@ impl Loader {
         if *self.workers.get_or_insert(workers) != workers {
             warn!("`workers` changes at the next start");
         }
-        let admin = document.admin.as_ref().map(|admin| admin.address.clone());
+        let limits = needs::limits(&document, self.workers()).map_err(RunError::Limits)?;
+        let admin = document.admin.clone();
         if self.loaded == 0 {
             (self.admin, self.needs) = (admin, needs);
         } else if self.admin != admin {
@@ -180,7 +181,7 @@ impl Loader {
         self.configurations = in_use.map(|endpoint| Arc::clone(&endpoint.configuration)).collect();
         self.sockets = sockets;
         self.loaded += 1;
-        Ok(Generation { number: self.loaded, listeners })
+        Ok(Generation { number: self.loaded, listeners, limits })
     }
 
     /// The filter of before where it is the same: then its VMs may go on.

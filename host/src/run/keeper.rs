@@ -63,6 +63,7 @@ impl Keeper {
     fn take(&mut self, generation: Generation, trail: Trail) {
         let (number, generation) = (generation.number, Arc::new(generation));
         show(&self.board, &generation);
+        self.board.capacity().set(&generation.limits);
         let orders = Orders { generation: Arc::clone(&generation), draining: false };
         let before = self.orders.send_replace(orders).generation;
         let is_new =

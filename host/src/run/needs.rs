@@ -1,7 +1,8 @@
-//! What a configuration needs of the sandbox.
+//! What a configuration needs of the system.
 
 use std::net::IpAddr;
 
+use crate::capacity::{Needs, Plan, PlanError, open_files};
 use crate::config::{Address, Document};
 use crate::sandbox::Grants;
 
@@ -58,4 +59,14 @@ fn parts(text: &str) -> (&str, u16) {
 
 fn is_ip(host: &str) -> bool {
     host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+}
+
+/// Limits that fit into the open files that the system allows.
+///
+/// # Errors
+/// Those that are configured do not.
+pub(super) fn limits(document: &Document, workers: u16) -> Result<Plan, PlanError> {
+    let listeners = document.inbound.len() + document.outbound.len();
+    let needs = Needs { workers, listeners, calls: !document.clusters.is_empty() };
+    Plan::new(&document.limits, needs, open_files())
 }
