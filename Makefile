@@ -61,10 +61,11 @@ test: build filters pki envoy clients kubernetes prometheus ## all tests
 envoy-test: build filters pki envoy prometheus ## of all tests, those with Envoy only
 	$(call timed,envoy,cargo test --release --locked -p peergate-tests --test access_log --test envoy --test envoy_files --test envoy_safety --test envoy_listeners --test check_envoy --test check_istio --test filter_state --test foreign --test mixed_envoy --test observability --test render --test render_istio --test series)
 
-bench: build ## CPU per decision by number of rules, and whether the check of a token has a timing of its own
+bench: build ## CPU per decision by number of rules, the timing of a token's check, reviews, and service in a crowd
 	@cargo bench --locked -p peergate-tests --bench decision --profile release
 	@cargo bench --locked -p peergate-tests --bench token_timing --profile release
 	@cargo bench --locked -p peergate-tests --bench review --profile release
+	@cargo bench --locked -p peergate-tests --bench crowd --profile release
 
 check: fmt clippy deny test ## all that CI runs: fmt, clippy, deny, test
 

@@ -21,6 +21,11 @@ impl TimeProvider for SystemClock {
     }
 }
 
+/// The time that rustls says it is.
+pub(crate) fn instant(time: rustls_pki_types::UnixTime) -> UnixTime {
+    UnixTime::from_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}
+
 fn since_epoch(time: SystemTime) -> Option<Duration> {
     time.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
@@ -34,9 +39,4 @@ mod tests {
         assert_eq!(since_epoch(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), None);
         assert_eq!(since_epoch(SystemTime::UNIX_EPOCH), Some(Duration::ZERO));
     }
-}
-
-/// The time that rustls says it is.
-pub(crate) fn instant(time: rustls_pki_types::UnixTime) -> UnixTime {
-    UnixTime::from_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }

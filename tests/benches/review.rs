@@ -27,7 +27,8 @@ fn main() {
     let change = |names: &[&str]| {
         fs::write(&policy, pki.with_files(&peers(names)).to_string()).expect("the policy");
     };
-    let host = Start::endpoint("peer", &policy, Upstream::http().address).start();
+    let start = Start::endpoint("peer", &policy, Upstream::http().address);
+    let host = start.argument("--limit").argument("connections=10000").start();
     change(&["staying-*", "leaving-*", "another-*"]);
     let empty = reload(&host);
     println!("reload without connections: {} ms of CPU", empty.as_millis());

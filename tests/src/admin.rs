@@ -15,9 +15,17 @@ use crate::http1::Message;
 /// # Panics
 /// There is no answer.
 pub fn get(address: SocketAddr, path: &str) -> Message {
+    get_as(address, "localhost", path)
+}
+
+/// Asks for a page of this host.
+///
+/// # Panics
+/// There is no answer.
+pub fn get_as(address: SocketAddr, host: &str, path: &str) -> Message {
     let mut stream = TcpStream::connect(address).expect("the admin port");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("an open connection");
     Message::read(&mut BufReader::new(stream)).expect("an answer").expect("an answer")
 }

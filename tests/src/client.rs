@@ -120,6 +120,19 @@ impl Client {
         Self::handshake(address, "localhost", config)
     }
 
+    /// Like [`Self::connect`], over a connection that is open.
+    ///
+    /// # Errors
+    /// The handshake fails.
+    pub fn connect_over(
+        socket: TcpStream,
+        ca: &CertificateDer<'static>,
+        credential: Option<&Credential>,
+    ) -> io::Result<Self> {
+        let config = with_credential(client_config(ca, rustls::DEFAULT_VERSIONS)?, credential)?;
+        Self::handshake_over(socket, "localhost", config)
+    }
+
     fn connect_unchecked_with(
         address: SocketAddr,
         ca: &CertificateDer<'static>,
@@ -142,9 +155,12 @@ impl Client {
     }
 
     fn handshake(address: SocketAddr, name: &str, config: ClientConfig) -> io::Result<Self> {
+        Self::handshake_over(TcpStream::connect(address)?, name, config)
+    }
+
+    fn handshake_over(socket: TcpStream, name: &str, config: ClientConfig) -> io::Result<Self> {
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-        let socket = TcpStream::connect(address)?;
         // A request in two packets would otherwise wait 40 ms for the acknowledgement of the first.
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(Duration::from_secs(20)))?;

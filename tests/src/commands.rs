@@ -1,6 +1,7 @@
 //! `openssl`, `curl` and `peergate` as separate programs.
 
 use std::{
+    env,
     io::{ErrorKind, Read, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -71,12 +72,13 @@ pub fn spawn(command: &mut Command) -> Child {
     })
 }
 
-/// The `peergate` binary.
+/// The `peergate` binary, or the one that `PEERGATE_BENCH` names.
 ///
 /// # Panics
 /// It has not been built.
 pub fn peergate() -> Command {
-    let path = root().join("target/release/peergate");
+    let path =
+        env::var_os("PEERGATE_BENCH").map_or_else(|| root().join("target/release/peergate"), PathBuf::from);
     assert!(path.is_file(), "target/release/peergate is missing; build it: make build");
     let mut command = Command::new(path);
     command.env_remove("VESPA_TLS_CONFIG_FILE");

@@ -108,6 +108,21 @@ impl Start {
         self.argument("--admin").argument("127.0.0.1:0")
     }
 
+    /// With so many open files allowed.
+    #[must_use]
+    pub fn open_files(self, limit: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
+        command.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Self { command, ..self }
+    }
+
     /// With its standard output there.
     #[must_use]
     pub fn stdout(mut self, stdout: Stdio) -> Self {

@@ -36,7 +36,8 @@ impl Frame {
     /// No more streams.
     pub const GOAWAY: u8 = 7;
 
-    /// The status of a response's head: 200 from the static table, or 403 spelt out (RFC 7541, by Huffman's code or plainly).
+    /// The status of a response's head: 200 from the static table, or 403 or 503 spelt out (RFC 7541, by Huffman's code or
+    /// plainly). Later heads of a connection refer to earlier ones.
     ///
     /// # Panics
     /// It is another one.
@@ -45,6 +46,7 @@ impl Frame {
         match self.payload.as_slice() {
             [0x88, ..] => 200,
             [0x48, 0x83, 0x68, 0x0c, 0xff, ..] | [0x48, 3, b'4', b'0', b'3', ..] => 403,
+            [0x48, 0x83, 0x6c, 0x0c, 0xff, ..] | [0x48, 3, b'5', b'0', b'3', ..] => 503,
             _ => panic!("no status known here: {self:?}"),
         }
     }
