@@ -37,6 +37,8 @@ pub const UPSTREAM_STREAM_BYTES: u32 = 256 * 1024;
 pub const UPSTREAM_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// A connection that is no longer admitted gets this long to finish what is being answered.
 pub const ENDING: Duration = Duration::from_millis(1500);
+/// One on which nothing is being answered gets this long to take its GOAWAY (HTTP/2). What comes on it is refused anyway.
+pub const ENDING_IDLE: Duration = Duration::from_millis(300);
 /// A request that is no longer admitted gets this long to finish; then it is refused, or its answer breaks off. Less than
 /// [`ENDING`], so that it is told before its connection is cut.
 pub const ENDING_REQUEST: Duration = Duration::from_millis(1200);

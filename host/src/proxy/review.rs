@@ -200,7 +200,11 @@ fn dismiss(port: &Rc<Port>, member: &Rc<Member>, dismissal: Dismissal) {
     member.end(Ending::Graceful);
     let member = Rc::clone(member);
     spawn_local(async move {
-        sleep(limits::ENDING_REQUEST).await;
+        sleep(limits::ENDING_IDLE).await;
+        if member.active_requests().is_empty() {
+            return member.end(Ending::Cut);
+        }
+        sleep(limits::ENDING_REQUEST.saturating_sub(limits::ENDING_IDLE)).await;
         for request in member.active_requests() {
             request.end(Ended::Forbidden);
         }
