@@ -84,12 +84,15 @@ impl Bound {
     }
 }
 
+/// A client, and its share of a bound.
+type Held = (Arc<Client>, fn(&Client) -> &AtomicU32);
+
 /// One of a [`Bound`], until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
     capacity: Arc<Capacity>,
     bound: fn(&Capacity) -> &Bound,
-    client: Option<(Arc<Client>, fn(&Client) -> &AtomicU32)>,
+    client: Option<Held>,
 }
 
 impl Permit {
@@ -97,7 +100,7 @@ impl Permit {
     pub(super) fn take(
         capacity: &Arc<Capacity>,
         bound: fn(&Capacity) -> &Bound,
-        client: Option<(Arc<Client>, fn(&Client) -> &AtomicU32)>,
+        client: Option<Held>,
     ) -> Result<Self, Limit> {
         bound(capacity).take(client.as_ref().map(|(client, held)| held(client)))?;
         Ok(Self { capacity: Arc::clone(capacity), bound, client })

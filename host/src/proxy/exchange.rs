@@ -79,13 +79,7 @@ impl Exchange {
                     Some(_) => admin.answer(&judged.head.method, &page).await,
                     None => whole(self.refuse_without_tls(&judged)),
                 },
-                None => match self.slot.request() {
-                    Ok(permit) => {
-                        judged.active.counts(permit);
-                        self.forward(judged, body).await
-                    }
-                    Err(limit) => whole(self.over_limit(&judged, limit).await),
-                },
+                None => self.forward_within_limits(judged, body).await,
             },
             Err(reply) => whole(reply),
         };
@@ -180,7 +174,7 @@ impl Exchange {
         dialect.error(StatusCode::FORBIDDEN)
     }
 
-    async fn forward(&self, judged: Judged, body: ClientBody) -> Response<Answer> {
+    pub(super) async fn forward(&self, judged: Judged, body: ClientBody) -> Response<Answer> {
         let Judged { head, active, dialect, wish } = judged;
         let stream = Rc::clone(&active.stream);
         let length = length::in_fields(&head.headers);
@@ -393,6 +387,6 @@ fn may_be_interrupted(stream: &Stream) -> bool {
 }
 
 #[expect(clippy::boxed_local, reason = "replies are boxed, so that a failure is no larger than a success")]
-fn whole(reply: Reply) -> Response<Answer> {
+pub(super) fn whole(reply: Reply) -> Response<Answer> {
     (*reply).map(|body| Either::Right(Full::new(body)))
 }

@@ -61,7 +61,7 @@ impl Lane {
         self.failures.set(self.failures.get() + 1);
     }
 
-    /// A request that counts as cancelled if this is dropped before it is [complete](Sent::is_complete).
+    /// A request that counts as cancelled if this is dropped before it is [finished](Sent::finished).
     pub(super) fn sent(&self) -> Sent<'_> {
         Sent { lane: self, complete: false }
     }
@@ -75,7 +75,7 @@ pub(super) struct Sent<'a> {
 }
 
 impl Sent<'_> {
-    pub(super) fn is_complete(mut self) {
+    pub(super) fn finished(mut self) {
         self.complete = true;
     }
 }

@@ -36,7 +36,7 @@ impl Upstream {
             let error = match sender.ready().await {
                 Ok(()) => match sender.try_send_request(request).await {
                     Ok(response) => {
-                        sent.is_complete();
+                        sent.finished();
                         return Ok(response);
                     }
                     Err(mut error) => match error.take_message() {
@@ -59,7 +59,7 @@ impl Upstream {
             };
         };
         if !error.is_user() {
-            sent.is_complete();
+            sent.finished();
         }
         Err(UpstreamError::Exchange(error))
     }
