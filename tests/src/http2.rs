@@ -83,15 +83,7 @@ impl Http2 {
         self.next_stream += 2;
         let pseudo =
             [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
-        let mut block = Vec::new();
-        for (name, value) in pseudo.iter().chain(fields) {
-            // A literal without index (RFC 7541 section 6.2.2).
-            block.push(0);
-            for text in [name, value] {
-                block.push(u8::try_from(text.len()).ok().filter(|it| *it < 127).expect("a short text"));
-                block.extend_from_slice(text.as_bytes());
-            }
-        }
+        let block = block(pseudo.iter().chain(fields));
         let flags = END_HEADERS | u8::from(ends);
         self.client.write(&frame(Frame::HEADERS, flags, stream, &block))?;
         Ok(stream)
@@ -111,6 +103,15 @@ impl Http2 {
     /// The connection fails.
     pub fn end(&mut self, stream: u32) -> io::Result<()> {
         self.client.write(&frame(Frame::DATA, END_STREAM, stream, &[]))
+    }
+
+    /// Ends a body with trailers.
+    ///
+    /// # Errors
+    /// The connection fails.
+    pub fn trailers(&mut self, stream: u32, fields: &[(&str, &str)]) -> io::Result<()> {
+        let flags = END_HEADERS | END_STREAM;
+        self.client.write(&frame(Frame::HEADERS, flags, stream, &block(fields.iter())))
     }
 
     /// The next frame of interest; SETTINGS and PING are answered.
@@ -159,6 +160,19 @@ impl Http2 {
             }
         }
     }
+}
+
+/// A header block of literals without index (RFC 7541 section 6.2.2).
+fn block<'a>(fields: impl Iterator<Item = &'a (&'a str, &'a str)>) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).ok().filter(|it| *it < 127).expect("a short text"));
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {

@@ -29,17 +29,19 @@ impl Certificate {
         if let Some(names) = fields.alternative_names {
             read_alternative_names(names, &mut identity)?;
         }
-        Ok(Self { identity, validity: fields.validity, digest: sha256(der) })
+        let subject = fields.subject.as_raw().to_vec();
+        Ok(Self { identity, subject, validity: fields.validity, digest: sha256(der) })
     }
 
     /// As [`Certificate::from_der`] for a certificate that is known as a whole: its names are not read, however malformed they
-    /// are, and `identity` is empty.
+    /// are; `identity` and `subject` are empty.
     ///
     /// # Errors
     /// [`DenyReason::MalformedCertificate`].
     pub fn unnamed_from_der(der: &[u8]) -> Result<Self, DenyReason> {
         let Fields { validity, .. } = fields(der)?;
-        Ok(Self { identity: PeerIdentity::default(), validity, digest: sha256(der) })
+        let (identity, subject) = (PeerIdentity::default(), Vec::new());
+        Ok(Self { identity, subject, validity, digest: sha256(der) })
     }
 
     /// Parses the first certificate of PEM text (RFC 7468), as it is or URL-encoded: Envoy's attribute

@@ -6,19 +6,26 @@
 /// Deepest nesting of a certificate that means something; ordinary ones have ten.
 const DEPTH: u32 = 32;
 
-/// One element: its identifier octet and its content.
+/// One element.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Element<'a> {
-    pub(crate) identifier: u8,
-    pub(crate) content: &'a [u8],
+pub struct Element<'a> {
+    /// The identifier octet: class, the bit for constructed, and tag number.
+    pub identifier: u8,
+    /// What is in it.
+    pub content: &'a [u8],
     /// Identifier, length and content.
-    pub(crate) raw: &'a [u8],
+    pub raw: &'a [u8],
 }
 
 impl<'a> Element<'a> {
     /// The elements in this one, if it is an `identifier`.
-    pub(crate) fn children(&self, identifier: u8) -> Option<Vec<Element<'a>>> {
-        if self.identifier == identifier { elements(self.content) } else { None }
+    pub fn children(&self, identifier: u8) -> Option<Vec<Element<'a>>> {
+        self.content_of(identifier).and_then(elements)
+    }
+
+    /// What is in it, if it is an `identifier`.
+    pub fn content_of(&self, identifier: u8) -> Option<&'a [u8]> {
+        (self.identifier == identifier).then_some(self.content)
     }
 }
 
@@ -26,7 +33,7 @@ impl<'a> Element<'a> {
 const CONSTRUCTED: u8 = 0x20;
 
 /// Whether `bytes` are exactly one element, and everything constructed in it is elements again.
-pub(crate) fn is_well_formed(bytes: &[u8]) -> bool {
+pub fn is_well_formed(bytes: &[u8]) -> bool {
     elements(bytes).is_some_and(|all| all.len() == 1) && nested(bytes, DEPTH)
 }
 
@@ -46,7 +53,7 @@ fn must_be_constructed(element: Element<'_>) -> Option<bool> {
 }
 
 /// The elements that `bytes` are; `None` unless they are nothing else. Lengths are definite and minimal (X.690, 10.1).
-pub(crate) fn elements(mut bytes: &[u8]) -> Option<Vec<Element<'_>>> {
+pub fn elements(mut bytes: &[u8]) -> Option<Vec<Element<'_>>> {
     let mut all = Vec::new();
     while let Some((&identifier, rest)) = bytes.split_first() {
         // No type of a certificate has a tag number above 30.
@@ -56,7 +63,7 @@ pub(crate) fn elements(mut bytes: &[u8]) -> Option<Vec<Element<'_>>> {
         let (&first, rest) = rest.split_first()?;
         let (length, rest) = match first {
             0..=0x7f => (usize::from(first), rest),
-            0x81..=0x83 => {
+            0x81..=0x84 => {
                 let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
                 let length = digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit));
                 let minimal = length > 0x7f && digits[0] != 0;
@@ -95,6 +102,8 @@ mod tests {
             &[0x10, 0],
             &[0x3f, 0x21, 0],
             &[0x30, 0x84, 0, 0, 0, 0],
+            &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff],
+            &[0x30, 0x85, 1, 0, 0, 0, 0],
         ] {
             assert!(!is_well_formed(bad), "{bad:x?}");
         }

@@ -49,6 +49,8 @@ pub fn sha256(bytes: &[u8]) -> Digest {
 pub struct Certificate {
     /// The names.
     pub identity: PeerIdentity,
+    /// The DER of its subject.
+    pub subject: Vec<u8>,
     /// When it is valid.
     pub validity: Validity,
     /// What it is called in caches and logs.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::escape::percent_decoded;
+use crate::escape::{digit, percent_decoded};
 use crate::pattern::Label;
 
 /// A path glob: `*` and `?` stay within a segment, `**` is zero or more segments; the query is never matched.
@@ -104,19 +104,41 @@ impl<'a> RequestPath<'a> {
         let bare = without_parameters(forwarded);
         let mut other_forms: Vec<String> = Vec::new();
         for form in [forwarded, bare.as_str()] {
-            let decoded = decoded(form).ok_or(UnsafePath)?;
-            let merged = merged(&decoded);
-            let dotted = merged.split('/').any(|segment| matches!(segment, "." | ".."));
-            if dotted || decoded.chars().any(char::is_control) {
+            let once = decoded(form).ok_or(UnsafePath)?;
+            if once.chars().any(char::is_control) {
                 return Err(UnsafePath);
             }
-            // A server that decodes first finds a query or a fragment behind an escaped `?` or `#`.
-            let cut = decoded.split(['?', '#']).next().unwrap_or_default().to_owned();
-            other_forms.extend([form.to_owned(), decoded.into_owned(), merged, cut]);
+            // Vespa decodes once. A proxy or framework in between may decode again what that leaves, and then this is a path
+            // of another rule. A `%` that is a document's own is no escape then, or changes nothing.
+            let twice = decoded(&once).filter(|twice| *twice != once);
+            for decoded in [Some(&once), twice.as_ref()].into_iter().flatten() {
+                let merged = merged(decoded);
+                if merged.split('/').any(|segment| matches!(segment, "." | "..")) {
+                    return Err(UnsafePath);
+                }
+                // A server that decodes first finds a query or a fragment behind an escaped `?` or `#`.
+                let cut = decoded.split(['?', '#']).next().unwrap_or_default().to_owned();
+                other_forms.extend([decoded.clone().into_owned(), merged, cut]);
+            }
+            other_forms.push(form.to_owned());
         }
         other_forms.retain(|form| form != forwarded);
         other_forms.dedup();
         Ok(Self { forwarded, other_forms })
+    }
+
+    /// Whether the path of a request target has no NUL or other control character of ASCII, plain or escaped: what every path
+    /// must keep to, also where no rule is about paths. An escape that is broken stands for nothing.
+    pub fn is_printable(target: &str) -> bool {
+        let path = target.split('?').next().unwrap_or_default().as_bytes();
+        let is_escaped_control = |part: &[u8]| match part {
+            [b'%', high, low] => match (digit(*high), digit(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low).is_ascii_control(),
+                _ => false,
+            },
+            _ => false,
+        };
+        !path.iter().any(u8::is_ascii_control) && !path.windows(3).any(is_escaped_control)
     }
 
     /// What `rule` says of this path; `None` where it says different things of its forms.
@@ -218,6 +240,16 @@ mod tests {
             ("/./x", Err(UnsafePath)),
             ("/search/%00", Err(UnsafePath)),
             ("/search/%0d%0a", Err(UnsafePath)),
+            ("/search/%252e%252e/document", Err(UnsafePath)),
+            ("/search/..%252fdocument", Err(UnsafePath)),
+            ("/search/.%252e%5cdocument", Err(UnsafePath)),
+            ("/document/v1/%252e%252E/x", Err(UnsafePath)),
+            ("/search%252Fx", Ok(None)),
+            ("/%2573earch/", Ok(None)),
+            ("/search%253Fx", Ok(None)),
+            ("/search/a%252Fb", Ok(Some(true))),
+            ("/document/v1/ns/t/docid/a%252Fb%2500%25zz", Ok(Some(false))),
+            ("/document/v1/ns/t/docid/50%25%20off", Ok(Some(false))),
             ("/search/%", Err(UnsafePath)),
             ("/search/%zz", Err(UnsafePath)),
             ("/search#/x", Err(UnsafePath)),
@@ -227,6 +259,16 @@ mod tests {
         ] {
             let judged = RequestPath::new(target).map(|path| path.judge(|form| form.matches_any(&search)));
             assert_eq!(judged, answer, "{target}");
+        }
+    }
+
+    #[test]
+    fn control_characters_are_found_in_the_path_only() {
+        for target in ["/%00", "/a%0ab?x", "/a%7F", "/a/%1fb", "/%zz%00", "/a\u{1}"] {
+            assert!(!RequestPath::is_printable(target), "{target}");
+        }
+        for target in ["/", "*", "/a?x=%00", "/%2500", "/%zz%20", "/a/../b", "/%e9", "/%c3%a5"] {
+            assert!(RequestPath::is_printable(target), "{target}");
         }
     }
 }

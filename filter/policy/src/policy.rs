@@ -11,6 +11,7 @@ use crate::http_capabilities::HttpCapabilities;
 use crate::identity::{PeerIdentity, Validity};
 use crate::mode::Mode;
 use crate::names::Names;
+use crate::path::RequestPath;
 use crate::request::Request;
 use crate::rule::Rule;
 use crate::rules::{RuleIndex, Rules};
@@ -80,8 +81,15 @@ impl Policy {
     /// # Errors
     /// Why not. In `capability-mode: log_only` that is the reason to report, and the request goes on.
     pub fn authorize_request(&self, grant: &Grant, request: Request<'_>) -> Result<(), DenyReason> {
-        if self.capability_mode == Mode::Disable || !self.http_capabilities.concern(grant) {
+        if self.capability_mode == Mode::Disable {
             return Ok(());
+        }
+        if !self.http_capabilities.concern(grant) {
+            return if RequestPath::is_printable(request.path) {
+                Ok(())
+            } else {
+                Err(DenyReason::PathUnsafe)
+            };
         }
         let required = self.http_capabilities.required(request)?;
         if required.is_met_by(grant.capabilities()) { Ok(()) } else { Err(DenyReason::CapabilityMissing) }
