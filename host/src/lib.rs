@@ -23,6 +23,7 @@ pub mod pki;
 pub mod precompile;
 pub mod proxy;
 pub mod render;
+mod revocation;
 pub mod run;
 pub mod sandbox;
 pub mod systemd;

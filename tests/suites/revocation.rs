@@ -11,7 +11,10 @@ use peergate_tests::host::{Host, Start};
 use peergate_tests::pki::{Peer, Pki};
 use peergate_tests::upstream::Upstream;
 use peergate_tests::wait;
-use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
+use rcgen::{
+    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, KeyIdMethod,
+    RevokedCertParams, SerialNumber,
+};
 use rustls::AlertDescription;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
@@ -86,6 +89,14 @@ impl Desk {
         self.pki.peer_with(&params)
     }
 
+    /// A peer whose list is at `uri`.
+    fn peer_listed_at(&self, number: u64, uri: &str) -> Peer {
+        let mut params = Leaf::new().cn("peer").to_params().expect("parameters");
+        params.serial_number = Some(SerialNumber::from(number));
+        params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![uri.to_owned()] }];
+        self.pki.peer_with(&params)
+    }
+
     fn start(&self) -> Host {
         Start::endpoint("peer", &self.policy, self.upstream.address).start()
     }
@@ -128,6 +139,19 @@ fn list(revoked: &[u64], left: Duration) -> CertificateRevocationListParams {
         key_identifier_method: KeyIdMethod::Sha256,
     }
 }
+
+/// A list for certificates that name this distribution point.
+fn scoped(uri: &str, revoked: &[u64]) -> CertificateRevocationListParams {
+    let distribution_point = CrlDistributionPoint { uris: vec![uri.to_owned()] };
+    let point = CrlIssuingDistributionPoint { distribution_point, scope: None };
+    CertificateRevocationListParams {
+        issuing_distribution_point: Some(point),
+        ..list(revoked, Duration::days(1))
+    }
+}
+
+const A: &str = "http://crl.example/a";
+const B: &str = "http://crl.example/b";
 
 #[test]
 fn a_revoked_certificate_is_refused_and_its_connections_end() {
@@ -198,17 +222,22 @@ fn lists_that_cannot_be_asked_stop_the_start() {
         "{said}"
     );
 
-    fs::write(desk.pki.file("again.crl"), &good).expect("written");
-    fs::write(desk.pki.file("intermediate.crl"), &good).expect("written");
-    desk.name(&["root.crl", "intermediate.crl", "again.crl"]);
+    // The second of a file is called so.
+    let stale = fs::read(desk.pki.file("intermediate.crl")).expect("the list");
+    fs::write(desk.pki.file("intermediate.crl"), [good, stale].concat()).expect("written");
     let said = desk.complaint();
-    assert!(said.contains("again.crl` has a revocation list of an authority that has one already"), "{said}");
+    assert!(said.contains("revocation list 2 of") && said.contains("is stale"), "{said}");
 
-    desk.name(&["root.crl", "intermediate.crl"]);
+    let coming = OffsetDateTime::now_utc() + Duration::hours(1);
+    let coming = CertificateRevocationListParams { this_update: coming, ..list(&[], Duration::days(1)) };
+    desk.write_list("intermediate.crl", authority, &coming);
+    let said = desk.complaint();
+    assert!(said.contains("is not yet valid: its thisUpdate is 20") && said.contains("clocks"), "{said}");
+
     for (content, message) in [
         (&b"nothing\n"[..], "has no revocation list"),
-        (b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "it is malformed"),
-        (b"-----BEGIN X509 CRL-----\n???\n-----END X509 CRL-----\n", "is not valid PEM"),
+        (b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "is malformed"),
+        (b"-----BEGIN X509 CRL-----\n???\n-----END X509 CRL-----\n", "a character that base64 does not have"),
     ] {
         fs::write(desk.pki.file("intermediate.crl"), content).expect("written");
         let said = desk.complaint();
@@ -247,21 +276,126 @@ fn a_list_that_openssl_made_is_asked() {
     let host = desk.start();
     assert_eq!(desk.refusal(&host, &revoked), Some(AlertDescription::CertificateRevoked));
     desk.connect(&host, &good).expect("in");
-    // A list with a scope that has everybody in it.
-    desk.write_by_openssl("issuingDistributionPoint = critical, @scope");
+}
+
+/// Two lists of one authority with different distribution points, and a certificate that names none: the first list was
+/// asked, whichever it was (RFC 5280, 6.3.3; OpenSSL calls it "different CRL scope").
+#[test]
+fn a_list_with_a_distribution_point_serves_only_certificates_that_name_it() {
+    let desk = Desk::new();
+    let (unnamed, here, revoked_here, elsewhere) = (
+        desk.peer(1),
+        desk.peer_listed_at(2, A),
+        desk.peer_listed_at(3, A),
+        desk.peer_listed_at(4, "http://crl.example/c"),
+    );
+    let authority = desk.pki.authority();
+    desk.write_list("a.crl", authority, &scoped(A, &[3]));
+    desk.write_list("b.crl", authority, &scoped(B, &[1]));
+    for order in
+        [&["root.crl", "a.crl", "b.crl"][..], &["b.crl", "a.crl", "root.crl"], &["a.crl", "root.crl"]]
+    {
+        desk.name(order);
+        let host = desk.start();
+        desk.connect(&host, &here).expect("a list that the certificate names");
+        assert_eq!(
+            desk.refusal(&host, &revoked_here),
+            Some(AlertDescription::CertificateRevoked),
+            "{order:?}"
+        );
+        for peer in [&unnamed, &elsewhere] {
+            assert_eq!(desk.refusal(&host, peer), Some(AlertDescription::UnknownCA), "{order:?}");
+        }
+        wait::until("the log says so", || host.log().contains("issuingDistributionPoint"));
+    }
+    // With a list for all beside them everybody has one, and a certificate on any of its lists is revoked.
+    desk.write("all.crl", authority, &[], Duration::days(1));
+    desk.name(&["root.crl", "a.crl", "all.crl", "b.crl"]);
+    let host = desk.start();
+    for peer in [&unnamed, &here, &elsewhere] {
+        desk.connect(&host, peer).expect("in");
+    }
+    assert_eq!(desk.refusal(&host, &revoked_here), Some(AlertDescription::CertificateRevoked));
+}
+
+/// Of lists about the same certificates the newest is asked, wherever it is.
+#[test]
+fn the_newest_list_is_asked_in_every_order() {
+    let desk = Desk::new();
+    let (first, second) = (desk.peer(1), desk.peer(2));
+    let old = CertificateRevocationListParams {
+        this_update: OffsetDateTime::now_utc() - Duration::days(9),
+        ..list(&[1], Duration::days(1))
+    };
+    desk.write_list("old.crl", desk.pki.authority(), &old);
+    desk.write("new.crl", desk.pki.authority(), &[2], Duration::days(1));
+    let read = |name: &str| fs::read(desk.pki.file(name)).expect("a list");
+    fs::write(desk.pki.file("both.crl"), [read("new.crl"), read("old.crl")].concat()).expect("written");
+    fs::write(desk.pki.file("all.crl"), [read("old.crl"), read("root.crl"), read("new.crl")].concat())
+        .expect("written");
+    for order in [
+        &["root.crl", "old.crl", "new.crl"][..],
+        &["new.crl", "old.crl", "root.crl"],
+        &["both.crl", "root.crl"],
+        &["all.crl"],
+    ] {
+        desk.name(order);
+        let host = desk.start();
+        desk.connect(&host, &first).expect("in");
+        assert_eq!(desk.refusal(&host, &second), Some(AlertDescription::CertificateRevoked), "{order:?}");
+    }
+}
+
+/// After a key rollover an authority has two lists under one name, and each counts for what its key has signed.
+#[test]
+fn a_list_counts_for_certificates_of_the_same_key() {
+    let desk = Desk::new();
+    let renewed = desk.pki.root().intermediate("Test intermediate").expect("an authority");
+    let issue = |number: u64| {
+        let mut params = Leaf::new().cn("peer").to_params().expect("parameters");
+        params.serial_number = Some(SerialNumber::from(number));
+        desk.pki.store(renewed.issue_params(&params, Key::P256).expect("a certificate"))
+    };
+    let (of_old, of_new, revoked) = (desk.peer(1), issue(1), issue(2));
+    desk.write("renewed.crl", &renewed, &[2], Duration::days(1));
+    for order in [
+        &["root.crl", "intermediate.crl", "renewed.crl"][..],
+        &["renewed.crl", "intermediate.crl", "root.crl"],
+    ] {
+        desk.name(order);
+        let host = desk.start();
+        desk.connect(&host, &of_old).expect("in");
+        desk.connect(&host, &of_new).expect("in");
+        assert_eq!(desk.refusal(&host, &revoked), Some(AlertDescription::CertificateRevoked));
+    }
+    desk.name(&["root.crl", "renewed.crl"]);
+    let host = desk.start();
+    assert_eq!(desk.refusal(&host, &desk.peer(1)), Some(AlertDescription::UnknownCA));
+    wait::until("the log says so", || host.log().contains("is signed with another key"));
+}
+
+/// The same rules after a reload.
+#[test]
+fn open_connections_end_where_the_new_lists_are_for_others() {
+    let desk = Desk::new();
+    let (unnamed, here) = (desk.peer(1), desk.peer_listed_at(2, A));
+    let host = desk.start();
+    let (mut ends, mut stays) =
+        (desk.connect(&host, &unnamed).expect("in"), desk.connect(&host, &here).expect("in"));
+    desk.write_list("intermediate.crl", desk.pki.authority(), &scoped(A, &[]));
     host.reload();
-    wait::until("the new list is asked", || host.log().contains("reloaded"));
-    assert_eq!(desk.refusal(&host, &revoked), Some(AlertDescription::CertificateRevoked));
-    desk.connect(&host, &good).expect("in");
+    wait::until("the open connection ends", || ends.get("/").is_err());
+    assert_eq!(stays.get("/").expect("an answer").status(), 200);
+    wait::until("the log says so", || host.log().contains("revocation-unknown"));
 }
 
 #[test]
 fn lists_that_would_leave_somebody_out_are_refused() {
     let desk = Desk::new();
     for (extension, message) in [
-        ("2.5.29.27 = critical, ASN1:INTEGER:1", "it is a delta list; name the complete one"),
-        ("issuingDistributionPoint = critical, @indirect", "it is an indirect list"),
-        ("issuingDistributionPoint = critical, @reasons", "it is for some reasons only"),
+        ("2.5.29.27 = critical, ASN1:INTEGER:1", "is a delta list; name the complete one"),
+        ("issuingDistributionPoint = critical, @indirect", "is an indirect list"),
+        ("issuingDistributionPoint = critical, @reasons", "is for some reasons only"),
     ] {
         desk.write_by_openssl(extension);
         let said = desk.complaint();

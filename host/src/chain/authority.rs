@@ -97,6 +97,10 @@ impl Authorities {
         self.all[index].issuer.is_some()
     }
 
+    pub(super) fn der(&self, index: usize) -> &[u8] {
+        &self.all[index].der
+    }
+
     pub(super) fn key_names(&self, index: usize) -> KeyNames<'_> {
         let (key, issuer, serial) = &self.all[index].key_names;
         KeyNames { key: key.as_deref(), issuer, serial }

@@ -9,6 +9,7 @@ use rustls::{CertificateError, Error, InvalidMessage};
 use super::constraints::Violation;
 use super::sentence::Sentence;
 use crate::certificate_version::{Holder, UnsupportedVersion};
+use crate::revocation::{Gap, Refusal};
 
 /// Why a chain is not believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,15 +105,13 @@ pub enum Fault {
     Malformed(Holder),
     /// It is on a list.
     Revoked,
-    /// There are lists, and none says anything of it.
-    RevocationUnknown,
+    /// There are lists, and none says whether it is revoked.
+    RevocationUnknown(Gap),
     /// The list that covers it has ended.
     ListExpired {
         /// When a newer one was due.
         next_update: UnixTime,
     },
-    /// The list that covers it cannot be used.
-    UnusableList(&'static str),
     /// The server has other names.
     OtherName {
         /// What was asked for.
@@ -148,8 +147,8 @@ impl Fault {
             Self::Version(_) => "unsupported-certificate-version",
             Self::Malformed(_) => "malformed-certificate",
             Self::Revoked => "certificate-revoked",
-            Self::RevocationUnknown | Self::ListExpired { .. } => "revocation-unknown",
-            Self::UnusableList(_) => "unusable-crl",
+            Self::RevocationUnknown(Gap::OtherKey | Gap::NoCrlSign) => "unusable-crl",
+            Self::RevocationUnknown(_) | Self::ListExpired { .. } => "revocation-unknown",
             Self::OtherName { .. } => "wrong-name",
         }
     }
@@ -191,7 +190,7 @@ impl Fault {
                 CertificateError::BadEncoding
             }
             Self::Revoked => CertificateError::Revoked,
-            Self::RevocationUnknown | Self::ListExpired { .. } | Self::UnusableList(_) => {
+            Self::RevocationUnknown(_) | Self::ListExpired { .. } => {
                 CertificateError::UnknownRevocationStatus
             }
             Self::OtherName { .. } => CertificateError::NotValidForName,
@@ -219,6 +218,16 @@ impl Fault {
             ),
             Violation::TooMany => "there are too many names to compare with the constraints of an authority above; ask for a certificate with fewer".to_owned(),
         })
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Revoked => Self::Revoked,
+            Refusal::Stale(next_update) => Self::ListExpired { next_update },
+            Refusal::Unknown(gap) => Self::RevocationUnknown(gap),
+        }
     }
 }
 

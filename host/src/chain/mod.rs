@@ -9,12 +9,10 @@ mod der;
 mod fault;
 mod name;
 mod plain;
-mod revocation;
 mod sentence;
 mod translation;
 mod verify;
 
 pub(crate) use authority::Authorities;
 pub use fault::Fault;
-pub(crate) use revocation::RevocationLists;
 pub(crate) use verify::{Chains, Purpose};

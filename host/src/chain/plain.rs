@@ -56,6 +56,12 @@ impl<'a> Shown<'a> {
         self.read[index].as_ref()
     }
 
+    /// Its bytes, as they were presented.
+    pub(super) fn der(&self, shown: &[u8]) -> Option<&'a [u8]> {
+        let index = self.plain.iter().position(|plain| std::ptr::eq(plain.as_ref(), shown))?;
+        Some(self.at(index))
+    }
+
     fn at(&self, index: usize) -> &'a CertificateDer<'a> {
         index.checked_sub(1).map_or(self.leaf, |index| &self.intermediates[index])
     }

@@ -24,7 +24,6 @@ impl fmt::Display for Sentence<'_> {
                 formatter,
                 "the list in `files.crls` that covers it was due to be replaced at {next_update}; fetch the authority's current list"
             ),
-            Fault::UnusableList(why) => write!(formatter, "the list in `files.crls` that covers it {why}"),
             Fault::OtherName { expected, presented } => {
                 write!(formatter, "the server's certificate is not for `{}`, ", Clean(expected))?;
                 match &presented[..] {
@@ -61,9 +60,7 @@ fn fixed(fault: &Fault) -> Option<&'static str> {
             "there are too many ways to an authority; present the leaf and the authorities between, each once"
         }
         Fault::Revoked => "a revocation list has it; issue a new one",
-        Fault::RevocationUnknown => {
-            "no list in `files.crls` covers it; add the current list of every authority of the chain"
-        }
+        Fault::RevocationUnknown(gap) => gap.text(),
         _ => return None,
     })
 }
@@ -140,6 +137,7 @@ mod tests {
 
     use super::*;
     use crate::chain::constraints::Violation;
+    use crate::revocation::Gap;
 
     #[test]
     fn each_fault_says_what_to_do() {
@@ -175,9 +173,9 @@ mod tests {
             Fault::TooCostly,
             Fault::Malformed(holder),
             Fault::Revoked,
-            Fault::RevocationUnknown,
+            Fault::RevocationUnknown(Gap::NoList),
+            Fault::RevocationUnknown(Gap::OtherKey),
             Fault::ListExpired { next_update: time },
-            Fault::UnusableList("is of nobody; fetch another"),
             Fault::OtherName { expected: names(), presented: Vec::new() },
         ];
         for fault in faults {

@@ -61,15 +61,6 @@ impl Refused<'_> {
             Error::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
                 Fault::UnsupportedSignature(algorithm(&context.signature_algorithm_id))
             }
-            Error::CertRevoked => Fault::Revoked,
-            Error::UnknownRevocationStatus => Fault::RevocationUnknown,
-            Error::CrlExpired { next_update, .. } => Fault::ListExpired { next_update: instant(next_update) },
-            Error::IssuerNotCrlSigner => Fault::UnusableList(
-                "is of an authority whose keyUsage is without cRLSign; issue that authority again with it",
-            ),
-            Error::InvalidCrlSignatureForPublicKey => Fault::UnusableList(
-                "is not signed by the authority's key; fetch the authority's current list",
-            ),
             Error::CertNotValidForName(context) => Fault::OtherName {
                 expected: context.expected.to_str().into_owned(),
                 presented: context.presented.iter().map(|name| plain(name)).collect(),

@@ -20,9 +20,9 @@ use super::certificate::Certificate;
 use super::constraints::{Constraints, Violation, check_common_name};
 use super::fault::Fault;
 use super::plain::Shown;
-use super::revocation::RevocationLists;
 use super::translation::{NO_CERT_SIGN, Refused, unsupported_key};
 use crate::certificate_version::Holder;
+use crate::revocation::{self, Gap, RevocationList};
 
 /// What the holder of the leaf does in the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Purpose {
 /// Verifies chains by the authorities and revocation lists of a policy.
 pub(crate) struct Chains {
     pub(crate) authorities: Authorities,
-    pub(crate) lists: RevocationLists,
+    pub(crate) lists: Vec<RevocationList>,
     pub(crate) provider: Arc<CryptoProvider>,
 }
 
@@ -109,7 +109,6 @@ impl Chains {
                 webpki::Error::UnknownIssuer
             })
         };
-        let lists = self.lists.all();
         let algorithms = shown.algorithms(self.provider.signature_verification_algorithms.all);
         let algorithms: Vec<_> =
             algorithms.iter().map(|it| it as &dyn SignatureVerificationAlgorithm).collect();
@@ -119,7 +118,7 @@ impl Chains {
             shown.intermediates(),
             since_1970(now),
             purpose.usage(),
-            RevocationLists::asked(&lists),
+            None,
             Some(&check),
         );
         match (verified, of_ours.take()) {
@@ -156,7 +155,7 @@ impl Chains {
             return Err(Fault::KeyUsage(purpose.holder()));
         }
         // Its issuer, who could revoke it, is not known.
-        if self.lists.is_empty() { Ok(()) } else { Err(Fault::RevocationUnknown) }
+        if self.lists.is_empty() { Ok(()) } else { Err(Fault::RevocationUnknown(Gap::NoList)) }
     }
 
     /// What webpki does not ask of a path that it has verified.
@@ -190,7 +189,25 @@ impl Chains {
         if issued.zip(issuers).any(|(issued, issuer)| !issued.names_key_of(issuer)) {
             return Err(Fault::OtherKey);
         }
-        self.check_names(leaf, &intermediates, anchor).map_err(|violation| Fault::of_names(&violation))
+        self.check_names(leaf, &intermediates, anchor).map_err(|violation| Fault::of_names(&violation))?;
+        self.check_revocation(path, shown, anchor, now)
+    }
+
+    /// The leaf, the authorities between, and those in `ca-certificates` as far up as they are there.
+    fn check_revocation(
+        &self,
+        path: &VerifiedPath<'_>,
+        shown: &Shown<'_>,
+        anchor: usize,
+        now: UnixTime,
+    ) -> Result<(), Fault> {
+        let between = path.intermediate_certificates().map(|it| it.der());
+        let presented = std::iter::once(path.end_entity().der()).chain(between);
+        let presented: Option<Vec<&[u8]>> = presented.map(|der| shown.der(&der)).collect();
+        let mut chain = presented.ok_or(Fault::RevocationUnknown(Gap::Unreadable))?;
+        chain.extend(self.authorities.line(anchor).map(|index| self.authorities.der(index)));
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        Ok(revocation::check(&self.lists, &chain, algorithms, now)?)
     }
 
     /// Names of each certificate, by the constraints of all above it (RFC 5280, 6.1.4 and 4.2.1.10).

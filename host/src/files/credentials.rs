@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use peergate_policy::RequiredFiles;
 use peergate_policy::pem::PemError;
-use peergate_policy::{RequiredFiles, UnixTime};
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::CertificateDer;
@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 use super::expiry::Expiry;
 use super::guard::{Audience, FileError, quoted, quoted_line, read};
 use super::pem;
-use super::revocation_list::{self, RevocationList};
 use crate::certificate_version::{Holder, UnsupportedVersion};
 use crate::chain::Authorities;
 use crate::clock;
+use crate::revocation::{ListFault, RevocationList};
 
 /// What a listener needs besides the policy. Read together, so never half of the old and half of the new.
 pub struct Credentials {
@@ -77,9 +77,13 @@ impl Trust {
             let pem = content(CRLS, path)?;
             digest.update(&pem);
             let found = pem::revocation_lists(&pem).map_err(|error| at(CRLS, path)(Fault::Pem(error)))?;
-            let lists: Vec<_> = found.into_iter().map(|found| found.item).collect();
-            expiries.extend(Expiry::of_revocation_lists(CRLS, path, &lists));
-            revocation_list::append(&mut revocation_lists, lists, clock::now()).map_err(at(CRLS, path))?;
+            expiries.extend(Expiry::of_revocation_lists(CRLS, path, found.iter().map(|found| &found.item)));
+            for (index, found) in found.iter().enumerate() {
+                let list = RevocationList::new(&found.item, clock::now());
+                let (position, line) = (index + 1, found.line);
+                let fault = |fault| at(CRLS, path)(Fault::RevocationList { position, line, fault });
+                revocation_lists.push(list.map_err(fault)?);
+            }
         }
         Ok(Self { authorities, revocation_lists, expiries, digest: digest.finalize().into() })
     }
@@ -120,15 +124,15 @@ pub enum Fault {
     File(FileError),
     /// PEM that cannot be read, or that has something else in it.
     Pem(PemError),
-    /// A revocation list that has ended. Whether its authority has revoked a certificate since, nobody knows.
-    StaleRevocationList {
-        /// When it should have been replaced.
-        next_update: UnixTime,
+    /// A revocation list that cannot be used.
+    RevocationList {
+        /// Which of the file's, from 1.
+        position: usize,
+        /// Its line, from 1.
+        line: usize,
+        /// Why not.
+        fault: ListFault,
     },
-    /// A revocation list of a kind that is not supported; the text says which and what would be right.
-    RevocationList(&'static str),
-    /// Two revocation lists about the same certificates.
-    TwoRevocationLists,
     /// A key of a kind that TLS has no signature scheme for.
     UnusableKey,
     /// A path that depends on where the process was started.
@@ -189,16 +193,10 @@ impl fmt::Display for About<'_> {
         match self.fault {
             Fault::File(error) => error.fmt(formatter),
             Fault::Pem(error) => formatter.write_str(&error.in_file(self.path)),
-            Fault::StaleRevocationList { next_update } => write!(
+            Fault::RevocationList { position, line, fault } => write!(
                 formatter,
-                "the revocation list in {path} is stale: its nextUpdate was {next_update}; fetch the authority's current list"
-            ),
-            Fault::RevocationList(why) => {
-                write!(formatter, "the revocation list in {path} cannot be used: {why}")
-            }
-            Fault::TwoRevocationLists => write!(
-                formatter,
-                "{path} has a revocation list of an authority that has one already, and only one is asked; leave the newest"
+                "revocation list {position} of {} {fault}",
+                quoted_line(self.path, *line)
             ),
             Fault::UnusableKey => {
                 write!(formatter, "{path} is no key that TLS can use; use ECDSA P-256, P-384, Ed25519 or RSA")

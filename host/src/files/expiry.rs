@@ -34,16 +34,16 @@ impl Expiry {
     }
 
     /// Of revocation lists that were read.
-    pub(super) fn of_revocation_lists(
+    pub(super) fn of_revocation_lists<'a>(
         key: &'static str,
         path: &Path,
-        found: &[CertificateRevocationListDer<'_>],
+        found: impl Iterator<Item = &'a CertificateRevocationListDer<'a>>,
     ) -> Option<Self> {
         let end = |der: &CertificateRevocationListDer<'_>| {
             let (_, list) = CertificateRevocationList::from_der(der).ok()?;
             list.next_update().map(|time| time.timestamp())
         };
-        Self::first(key, path, found.iter().filter_map(end))
+        Self::first(key, path, found.filter_map(end))
     }
 
     fn first(key: &'static str, path: &Path, ends: impl Iterator<Item = i64>) -> Option<Self> {

@@ -6,7 +6,6 @@ mod guard;
 mod inlined;
 mod links;
 mod pem;
-mod revocation_list;
 mod trail;
 mod volume;
 
@@ -16,7 +15,6 @@ pub use expiry::Expiry;
 pub use guard::{Audience, FileError, Way, read};
 pub use inlined::{InlineError, Inlined, inline};
 pub(crate) use pem::{Found, certificates, private_key};
-pub(crate) use revocation_list::RevocationList;
 pub use trail::{Trail, recorded};
 pub use volume::Volume;
 

@@ -20,9 +20,10 @@ use super::possession::Possession;
 use super::server_gate::{ServerGate, Servers};
 use super::signatures;
 use super::terms::{Ends, Terms};
-use crate::chain::{Authorities, Chains, Fault, RevocationLists};
+use crate::chain::{Authorities, Chains, Fault};
 use crate::clock::{self, SystemClock};
-use crate::files::{Credentials, RevocationList, Trust};
+use crate::files::{Credentials, Trust};
+use crate::revocation::RevocationList;
 
 /// Why no TLS configuration comes of a policy and its credentials.
 #[derive(Debug)]
@@ -37,8 +38,6 @@ pub enum TlsError {
     NoAuthority,
     /// Authorities that vouch for nobody, and no other.
     NoUsableAuthority(Vec<Fault>),
-    /// A revocation list that nobody could be checked against.
-    RevocationList(webpki::Error),
 }
 
 impl fmt::Display for TlsError {
@@ -52,9 +51,6 @@ impl fmt::Display for TlsError {
             Self::Inconsistent => formatter.write_str(
                 "`accepted-ciphers` has no cipher suite of a version in `accepted-protocols`; add one of TLSv1.2 or TLSv1.3",
             ),
-            Self::RevocationList(error) => {
-                write!(formatter, "`files.crls`: {error:?}; a list must be of version 2 with a number (RFC 5280)")
-            }
             Self::NoAuthority => formatter.write_str("`files.ca-certificates` has no authority; add one"),
             Self::NoUsableAuthority(flaws) => {
                 formatter.write_str("`files.ca-certificates` has no authority that vouches for anybody")?;
@@ -89,7 +85,7 @@ pub fn server_config(
     let (verifier, chains): (Option<Arc<dyn ClientCertVerifier>>, _) = match authentication {
         Authentication::Peer | Authentication::Trusted => {
             check_authorities(&authorities)?;
-            let chains = chains(authorities, &revocation_lists, provider)?;
+            let chains = chains(authorities, revocation_lists, provider);
             (Some(Arc::new(Clients::new(Arc::clone(&chains)))), Some(chains))
         }
         Authentication::Pinned => (Some(Arc::new(Possession::new(provider))), None),
@@ -128,7 +124,7 @@ pub fn client_config(
     let Credentials { identity, authorities, revocation_lists, expiries, trust } = credentials;
     let trust_ends = trust_ends(&authorities, &revocation_lists);
     check_authorities(&authorities)?;
-    let chains = chains(authorities, &revocation_lists, provider)?;
+    let chains = chains(authorities, revocation_lists, provider);
     let servers = Arc::new(Servers { chains, validates_hostname });
     let mut config = builder
         .dangerous()
@@ -143,18 +139,16 @@ pub fn client_config(
 
 /// Verifies as a listener with this trust does, and no cipher suite restricted.
 pub(crate) fn chains_of(trust: Trust) -> Result<Arc<Chains>, TlsError> {
-    chains(trust.authorities, &trust.revocation_lists, Arc::new(provider(&[])?))
+    Ok(chains(trust.authorities, trust.revocation_lists, Arc::new(provider(&[])?)))
 }
 
 /// Verifies by these authorities. With revocation lists, what no current list covers is refused.
 pub(super) fn chains(
     authorities: Authorities,
-    revocation_lists: &[RevocationList],
+    lists: Vec<RevocationList>,
     provider: Arc<CryptoProvider>,
-) -> Result<Arc<Chains>, TlsError> {
-    let lists = RevocationLists::new(revocation_lists.iter().map(|list| &list.der));
-    let lists = lists.map_err(TlsError::RevocationList)?;
-    Ok(Arc::new(Chains { authorities, lists, provider }))
+) -> Arc<Chains> {
+    Arc::new(Chains { authorities, lists, provider })
 }
 
 /// Whether there is an authority that vouches for anybody.

@@ -25,7 +25,7 @@ impl From<Fault> for Distrust {
             Fault::Expired { .. } => Self::Expired,
             Fault::Revoked => Self::Revoked,
             Fault::ListExpired { .. } => Self::StaleList,
-            Fault::RevocationUnknown => Self::NoList,
+            Fault::RevocationUnknown(_) => Self::NoList,
             other => Self::Chain(other),
         }
     }

@@ -18,10 +18,11 @@ use super::clients::Clients;
 use super::config::{TlsError, server_config};
 use super::gate::Gate;
 use super::signatures::recalling;
-use crate::chain::{Authorities, Chains, Fault, Purpose, RevocationLists};
+use crate::chain::{Authorities, Chains, Fault, Purpose};
 use crate::clock::now;
 use crate::files::Credentials;
 use crate::pki::{Authority, Leaf};
+use crate::revocation::{Gap, RevocationList};
 
 fn credentials() -> Credentials {
     let directory = TempDir::new().expect("a directory");
@@ -117,7 +118,7 @@ fn revoked_unknown_and_stale_are_refused() {
     let stale = issuer.revoke(2, today - Duration::DAY);
     assert!(matches!(verify(&good, stale), Err(Fault::ListExpired { .. })));
     let other = RevokingAuthority::new().revoke(1, today + Duration::DAY);
-    assert_eq!(verify(&good, other), Err(Fault::RevocationUnknown));
+    assert_eq!(verify(&good, other), Err(Fault::RevocationUnknown(Gap::NoList)));
 }
 
 /// A root with this name and key, which may be for some names only.
@@ -179,7 +180,7 @@ fn a_signature_that_is_remembered_is_all_that_is_not_asked_again() {
         }
         let list = revocation_list(&issuer, 1, OffsetDateTime::now_utc() + Duration::DAY);
         let verified = chains(&root, Some(list)).verify(&leaf, &good, Purpose::Client, now);
-        assert_eq!(verified, Err(Fault::RevocationUnknown), "no list for all");
+        assert_eq!(verified, Err(Fault::RevocationUnknown(Gap::NoList)), "no list for all");
     });
 }
 
@@ -189,7 +190,10 @@ fn chains(
     list: Option<CertificateRevocationListDer<'static>>,
 ) -> Arc<Chains> {
     let authorities = Authorities::new("ca.pem".as_ref(), std::slice::from_ref(root)).expect("a root");
-    let lists = RevocationLists::new(&list).expect("a list");
+    // Read when it was current: a stale one is not read at all.
+    let then = peergate_policy::UnixTime::from_seconds(now().seconds() - 36 * 3600);
+    let read = |der: &CertificateRevocationListDer<'_>| RevocationList::new(der, then).expect("a list");
+    let lists = list.iter().map(read).collect();
     let provider = Arc::new(super::config::provider(&[]).expect("a provider"));
     Arc::new(Chains { authorities, lists, provider })
 }

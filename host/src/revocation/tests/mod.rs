@@ -1,0 +1,5 @@
+//! Lists and certificates made by OpenSSL, and judged by both.
+
+mod oracle;
+mod refused;
+mod workshop;
