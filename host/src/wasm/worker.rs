@@ -50,7 +50,7 @@ impl Worker {
     /// Starts a VM and gives `configuration` to its root contexts.
     ///
     /// # Errors
-    /// The filter refuses the configuration, traps, or takes more than 2 s of CPU time.
+    /// The filter refuses the configuration, traps, or takes more than 5 s of CPU time.
     pub fn start(filter: &Filter, configuration: &str) -> Result<Self, StartError> {
         Self::start_at(filter, configuration, Clock::System)
     }
