@@ -193,11 +193,9 @@ impl fmt::Display for About<'_> {
         match self.fault {
             Fault::File(error) => error.fmt(formatter),
             Fault::Pem(error) => formatter.write_str(&error.in_file(self.path)),
-            Fault::RevocationList { position, line, fault } => write!(
-                formatter,
-                "revocation list {position} of {} {fault}",
-                quoted_line(self.path, *line)
-            ),
+            Fault::RevocationList { position, line, fault } => {
+                write!(formatter, "revocation list {position} of {} {fault}", quoted_line(self.path, *line))
+            }
             Fault::UnusableKey => {
                 write!(formatter, "{path} is no key that TLS can use; use ECDSA P-256, P-384, Ed25519 or RSA")
             }
