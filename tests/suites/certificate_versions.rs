@@ -321,11 +321,11 @@ fn files_of_the_host_are_refused_by_name() {
         checked.stderr
     };
     let error = check(&[("certificates", "v1.pem"), ("private-key", "v1.key")]);
-    let expected = format!("certificate 1 of `{}` is X.509 version 1", path(&workshop, "v1.pem"));
+    let expected = format!("certificate 1 of `{}:1` is X.509 version 1", path(&workshop, "v1.pem"));
     assert!(error.contains(&expected), "{error}");
     assert_eq!(remedy(&error), "subjectAltName=DNS:NAME");
     let error = check(&[("ca-certificates", "root.pem")]);
-    let expected = format!("certificate 1 of `{}` is X.509 version 2", path(&workshop, "root.pem"));
+    let expected = format!("certificate 1 of `{}:1` is X.509 version 2", path(&workshop, "root.pem"));
     assert!(error.contains(&expected), "{error}");
     assert_eq!(remedy(&error), "basicConstraints=critical,CA:true");
 }
