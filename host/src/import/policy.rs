@@ -160,7 +160,7 @@ impl<'a> Writer<'a> {
         ));
         self.remarks.push(format!(
             "where `{CLIENTS_FILE}` holds the clients' own certificates, give this command `--pin`: one of `openssl req \
-             -x509` calls itself an authority, and would be refused as a client's"
+             -x509` is an authority too, and would admit whomever it signs"
         ));
         Ok(())
     }
