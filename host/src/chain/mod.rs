@@ -15,4 +15,5 @@ mod verify;
 
 pub(crate) use authority::Authorities;
 pub use fault::Fault;
+pub(crate) use name::Canonical;
 pub(crate) use verify::{Chains, Purpose};

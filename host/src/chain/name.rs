@@ -6,14 +6,14 @@ use super::der::{Element, OBJECT_IDENTIFIER, Reader, SEQUENCE, SET};
 ///
 /// ASCII letters lose their case and others do not, as in OpenSSL and BoringSSL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Canonical(Vec<Relative>);
+pub(crate) struct Canonical(Vec<Relative>);
 
 /// A relative name: its attributes, in an order of ours.
 type Relative = Vec<(Vec<u8>, u8, Vec<u8>)>;
 
 impl Canonical {
     /// `None` of what is no name.
-    pub(super) fn of(name: &[u8]) -> Option<Self> {
+    pub(crate) fn of(name: &[u8]) -> Option<Self> {
         let relatives = Element::only(name, SEQUENCE)?.children().all()?;
         relatives.into_iter().map(relative).collect::<Option<_>>().map(Self)
     }

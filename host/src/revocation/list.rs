@@ -15,12 +15,12 @@ use x509_parser::time::ASN1Time;
 use super::fault::ListFault;
 use super::scope::{Coverage, Scope};
 use super::subject::{Subject, shortest};
+use crate::chain::Canonical;
 
 /// A list that can be asked: complete, current when it was read, and of its own authority.
 #[derive(Debug)]
 pub(crate) struct RevocationList {
-    /// The DER of the issuer's name.
-    issuer: Vec<u8>,
+    issuer: Canonical,
     pub(super) scope: Scope,
     pub(super) this_update: UnixTime,
     /// From here on it says nothing more, and everybody it covers is refused.
@@ -59,7 +59,7 @@ impl RevocationList {
             return Err(ListFault::NotYetValid(list.this_update));
         }
         Ok(Self {
-            issuer: list.issuer.to_vec(),
+            issuer: Canonical::of(list.issuer).ok_or(ListFault::Malformed("issuer"))?,
             scope,
             this_update: list.this_update,
             next_update,
@@ -72,8 +72,8 @@ impl RevocationList {
     }
 
     /// Whether it is of the authority with this name.
-    pub(super) fn is_issued_by(&self, name: &[u8]) -> bool {
-        self.issuer == name
+    pub(super) fn is_issued_by(&self, name: &Canonical) -> bool {
+        self.issuer == *name
     }
 
     /// How much it says about `subject`, a certificate of its issuer.

@@ -6,6 +6,7 @@ use peergate_policy::der::{Element, elements};
 
 use super::fault::ListFault;
 use super::subject::{Point, Subject};
+use crate::chain::Canonical;
 
 /// The extension issuingDistributionPoint; without one, a list is about all certificates.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Scope {
     }
 
     /// How much the list says about `subject` (RFC 5280 section 6.3.3, b and d; as OpenSSL's `crl_crldp_check`).
-    pub(super) fn coverage(&self, subject: &Subject<'_>, issuer: &[u8]) -> Coverage {
+    pub(super) fn coverage(&self, subject: &Subject<'_>, issuer: &Canonical) -> Coverage {
         match self.only {
             Only::Users if subject.is_authority => return Coverage::Nothing,
             Only::Authorities if !subject.is_authority => return Coverage::Nothing,
@@ -75,7 +76,9 @@ impl Scope {
         }
         let of_issuer = |point: &&Point<'_>| match &point.issuer {
             // A directoryName, which is a CHOICE and therefore tagged explicitly.
-            Some(names) => names.iter().any(|it| it.identifier == DIRECTORY_NAME && it.content == issuer),
+            Some(names) => names.iter().any(|it| {
+                it.identifier == DIRECTORY_NAME && Canonical::of(it.content).as_ref() == Some(issuer)
+            }),
             None => true,
         };
         let is_here = |point: &&Point<'_>| match &self.names {

@@ -113,7 +113,7 @@ fn asked<'a>(
     algorithms: &[&dyn SignatureVerificationAlgorithm],
 ) -> Result<Vec<&'a RevocationList>, Gap> {
     let some = |lists: Vec<&'a RevocationList>, gap| if lists.is_empty() { Err(gap) } else { Ok(lists) };
-    let named = lists.iter().filter(|list| list.is_issued_by(subject.issuer)).collect();
+    let named = lists.iter().filter(|list| list.is_issued_by(&subject.issuer)).collect();
     let is_about = |list: &&RevocationList| list.coverage(subject) != Coverage::Nothing;
     let about = some(named, Gap::NoList)?.into_iter().filter(is_about).collect();
     let is_signed = |list: &&RevocationList| list.is_signed_by(issuer.key, algorithms);

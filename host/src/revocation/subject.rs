@@ -8,16 +8,15 @@ use x509_parser::oid_registry::{
 };
 
 use super::scope::names;
+use crate::chain::Canonical;
 
 /// A certificate of a verified chain.
 #[derive(Debug)]
 pub(super) struct Subject<'a> {
     /// In the shortest form.
     pub(super) serial: &'a [u8],
-    /// The DER of its issuer's name.
-    pub(super) issuer: &'a [u8],
-    /// The DER of its own name.
-    pub(super) name: &'a [u8],
+    pub(super) issuer: Canonical,
+    pub(super) name: Canonical,
     /// The DER of its SubjectPublicKeyInfo.
     pub(super) key: &'a [u8],
     pub(super) is_authority: bool,
@@ -47,8 +46,8 @@ impl<'a> Subject<'a> {
         let points = extension(&certificate, &OID_X509_EXT_CRL_DISTRIBUTION_POINTS)?;
         Some(Self {
             serial: shortest(certificate.raw_serial()),
-            issuer: certificate.tbs_certificate.issuer.as_raw(),
-            name: certificate.tbs_certificate.subject.as_raw(),
+            issuer: Canonical::of(certificate.tbs_certificate.issuer.as_raw())?,
+            name: Canonical::of(certificate.tbs_certificate.subject.as_raw())?,
             key: certificate.tbs_certificate.subject_pki.raw,
             is_authority: constraints.map_or(Some(false), is_authority)?,
             signs_lists: usage.map_or(Some(true), has_crl_sign)?,

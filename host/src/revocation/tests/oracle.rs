@@ -68,6 +68,8 @@ fn lists() -> Vec<(&'static str, List<'static>)> {
         ("sub", List::by("sub", &[])),
         ("sub-revoking", List::by("sub", &["20"])),
         ("mute", List::by("mute", &[])),
+        ("printed", List::by("printed", &[])),
+        ("printed-revoking", List::by("printed", ALL)),
         ("renewed", List::by("renewed", &[])),
         ("renewed-revoking", List::by("renewed", &["22"])),
     ]
@@ -76,6 +78,10 @@ fn lists() -> Vec<(&'static str, List<'static>)> {
 fn workshop() -> Workshop {
     let shop = Workshop::new();
     shop.authority("root", "root", "root", "AA", "");
+    // The same authority, its name as a PrintableString.
+    std::fs::copy(shop.path("root.key"), shop.path("printed.key")).expect("a key");
+    shop.print("printed");
+    shop.authority("printed", "root", "printed", "AA", "");
     shop.authority("impostor", "root", "impostor", "AB", "");
     shop.authority("other", "other", "other", "AC", "");
     shop.authority("sub", "sub", "root", "77", "");
@@ -116,6 +122,8 @@ const OTHER_KEY: &[&[&str]] = &[&["full"]];
 
 /// Lists beside each other, for leaves of the root.
 const SETS: &[&[&str]] = &[
+    &["printed"],
+    &["old", "printed-revoking"],
     &["full"],
     &["full-revoking"],
     &["old", "full-revoking"],

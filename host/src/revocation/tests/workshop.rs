@@ -73,7 +73,7 @@ impl Workshop {
             self.key(name);
         }
         self.write("extensions", extensions);
-        self.must(&format!("req -new -key {name}.key -subj /CN={cn} -out request"));
+        self.must(&format!("req -new -key {name}.key -subj /CN={cn} -out request{}", self.strings(name)));
         let signer = match issuer == name {
             true => format!("-signkey {name}.key"),
             false => format!("-CA {issuer}.pem -CAkey {issuer}.key"),
@@ -113,6 +113,20 @@ impl Workshop {
         self.must(&format!(
             "ca -gencrl -config ca.cnf -cert {by}.pem -keyfile {by}.key {times} -out {name}.crl"
         ));
+    }
+
+    /// The flags of `openssl req` for the names of `name`: a file `name`.strings has a string_mask.
+    fn strings(&self, name: &str) -> String {
+        let Ok(mask) = fs::read_to_string(self.path(&format!("{name}.strings"))) else {
+            return String::new();
+        };
+        self.write("req.cnf", &format!("[req]\nstring_mask={mask}\ndistinguished_name=dn\n[dn]\n"));
+        " -config req.cnf".to_owned()
+    }
+
+    /// From now on the subject of `name` is made of PrintableString where OpenSSL prefers UTF8String.
+    pub(super) fn print(&self, name: &str) {
+        self.write(&format!("{name}.strings"), "nombstr");
     }
 
     pub(super) fn certificate(&self, name: &str) -> CertificateDer<'static> {
