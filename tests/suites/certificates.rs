@@ -392,6 +392,14 @@ impl Cases {
             let leaf = peer().issue(&chain[0]);
             self.add(case, &std::iter::once(&leaf).chain(&chain).collect::<Vec<_>>());
         }
+        for (count, case) in
+            [(16, "sixteen certificates beside the leaf"), (17, "seventeen certificates beside the leaf")]
+        {
+            let leaf = peer().issue(&root);
+            let others: Vec<_> =
+                (0..count).map(|number| Draft::authority(&format!("Other {number}")).issue(&root)).collect();
+            self.add(case, &std::iter::once(&leaf).chain(&others).collect::<Vec<_>>());
+        }
         // Two certificates of one intermediate: one expired, in either order.
         let good = Draft::authority("Twin").issue(&root);
         let ended =
@@ -480,6 +488,27 @@ impl Cases {
             &[],
             Draft::new("c").with([alternative_names(&[dns_name(NAME), uri("urn:x")])]),
         );
+        let odd = |id| Draft::new("c").with([alternative_names(&[dns_name(NAME), uri(id)])]);
+        case(
+            "permitted URI domain, it stands in the path",
+            &[uri(".example.org")],
+            &[],
+            odd("spiffe://evil/x.example.org:1"),
+        );
+        case(
+            "permitted URI host, it stands before an `@`",
+            &[uri("example.org")],
+            &[],
+            odd("spiffe://example.org:1@evil/x"),
+        );
+        for (name, id) in [
+            ("excluded URI host, a colon in the path", "spiffe://example.org/x:y"),
+            ("excluded URI host, a query behind it", "spiffe://example.org?x"),
+            ("excluded URI host, a dot behind it", "spiffe://example.org./x"),
+            ("excluded URI host, a user before it", "spiffe://u@example.org/x"),
+        ] {
+            case(name, &[], &[uri("example.org")], odd(id));
+        }
         case("permitted URI host, DNS name only", &[uri("example.org")], &[], peer());
         let with_mail = |address| Draft::new("c").with([alternative_names(&[dns_name(NAME), mail(address)])]);
         case("permitted mail host, no mail address", &[mail("example.org")], &[], peer());

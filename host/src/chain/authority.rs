@@ -33,6 +33,8 @@ struct Authority {
     name: Arc<str>,
     /// As DER.
     subject: Vec<u8>,
+    /// The subject, to be compared with what is written in another way.
+    canonical: Option<Canonical>,
     /// What issued certificates name its key by: subjectKeyIdentifier, issuer and serial number.
     key_names: (Option<Vec<u8>>, Vec<u8>, Vec<u8>),
     constrains: bool,
@@ -76,9 +78,9 @@ impl Authorities {
         self.anchors.iter().map(|anchor| DistinguishedName::in_sequence(&anchor.subject)).collect()
     }
 
-    /// Their names, as DER.
-    pub(super) fn names(&self) -> Vec<&[u8]> {
-        self.all.iter().map(|it| it.subject.as_slice()).collect()
+    /// Their names, as DER and in the form that is compared.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&[u8], Option<&Canonical>)> {
+        self.all.iter().map(|it| (it.subject.as_slice(), it.canonical.as_ref()))
     }
 
     /// Which of them `anchor`, one of ours, is.
@@ -158,11 +160,11 @@ impl Authorities {
         let name = Canonical::of(certificate.issuer)?;
         (0..self.all.len()).find(|above| {
             let issues = |above: Certificate<'_>| {
-                above.may_sign_certificates()
-                    && Canonical::of(above.subject).as_ref() == Some(&name)
-                    && certificate.names_key_of(above.key_names())
+                above.may_sign_certificates() && certificate.names_key_of(above.key_names())
             };
-            *above != index && self.certificate(*above).is_some_and(issues)
+            *above != index
+                && self.all[*above].canonical.as_ref() == Some(&name)
+                && self.certificate(*above).is_some_and(issues)
         })
     }
 }
@@ -184,6 +186,7 @@ impl Authority {
         };
         Self {
             name: name.into(),
+            canonical: Canonical::of(&subject),
             subject,
             key_names: key_names.unwrap_or_default(),
             constrains,

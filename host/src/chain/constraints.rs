@@ -262,14 +262,17 @@ fn is_mail_domain(domain: &[u8]) -> bool {
     !domain.is_empty() && domain.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(byte))
 }
 
-/// The host of a URI, or with a dot in front all below a domain; `None` of a URI without a host.
+/// The host of a URI, or with a dot in front all below a domain; `None` of a URI without a plain host (RFC 3986, 3.2):
+/// about user information, escapes and a dot at the end, the readers of a URI do not agree.
 fn uri_is_within(uri: &[u8], base: &[u8]) -> Option<bool> {
     let colon = uri.iter().position(|byte| *byte == b':')?;
     let rest = uri[colon + 1..].strip_prefix(b"//")?;
-    // As BoringSSL: at the first colon, else at the first slash.
-    let end = |mark| rest.iter().position(|byte| *byte == mark);
-    let host = &rest[..end(b':').or_else(|| end(b'/')).unwrap_or(rest.len())];
-    if host.is_empty() {
+    let authority = rest.split(|byte| b"/?#".contains(byte)).next()?;
+    let mut parts = authority.splitn(2, |byte| *byte == b':');
+    let (host, port) = (parts.next()?, parts.next().unwrap_or_default());
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    let is_host = !host.is_empty() && !host.ends_with(b".") && host.iter().all(is_plain);
+    if !is_host || !port.iter().all(u8::is_ascii_digit) {
         return None;
     }
     Some(if base.starts_with(b".") { ends_with(host, base) } else { host.eq_ignore_ascii_case(base) })
@@ -330,6 +333,21 @@ mod tests {
             ("spiffe://example.org/x", ".example.org", Some(false)),
             ("spiffe://evil/example.org", "example.org", Some(false)),
             ("spiffe://example.org/x", "", Some(false)),
+            // Not where a colon is further on, or in another part.
+            ("spiffe://evil/x.example.org:1", ".example.org", Some(false)),
+            ("spiffe://evil?x.example.org/", ".example.org", Some(false)),
+            ("spiffe://evil#.example.org/", ".example.org", Some(false)),
+            ("spiffe://example.org/x:y", "example.org", Some(true)),
+            ("spiffe://example.org?x", "example.org", Some(true)),
+            // What some readers take for one host and some for another.
+            ("spiffe://example.org:1@evil/x", "example.org", None),
+            ("spiffe://example.org:x@evil.org:9/x", "example.org", None),
+            ("spiffe://u@example.org/x", "example.org", None),
+            ("spiffe://example.org./x", "example.org", None),
+            ("spiffe://example.org.:1/x", "example.org", None),
+            ("spiffe://example%2eorg/x", "example.org", None),
+            ("spiffe://example.org\\x/y", "example.org", None),
+            ("spiffe://[::1]/x", "example.org", None),
             ("spiffe:///x", "example.org", None),
             ("urn:x", "example.org", None),
             ("example.org", "example.org", None),

@@ -5,10 +5,13 @@
 //! before 1970, names in another encoding. Of such a certificate webpki is shown a plain form without them. Signatures are
 //! verified over the certificate as it is.
 
+use std::cell::OnceCell;
+
 use rustls_pki_types::{
     AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm,
 };
 
+use super::authority::Authorities;
 use super::certificate::Certificate;
 use super::der::{Element, INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE, constructed, tagged, write};
 use super::name::Canonical;
@@ -25,16 +28,16 @@ pub(super) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// `names` are those of the authorities.
+    /// `intermediates` are few: the caller has a limit.
     pub(super) fn new(
         leaf: &'a CertificateDer<'a>,
         intermediates: &'a [CertificateDer<'a>],
-        names: &[&[u8]],
+        authorities: &Authorities,
     ) -> Self {
         let presented = || std::iter::once(leaf).chain(intermediates);
         let read: Vec<_> = presented().map(|der| Certificate::of(der)).collect();
-        let subjects = read.iter().skip(1).flatten().map(|it| it.subject);
-        let names: Vec<&[u8]> = names.iter().copied().chain(subjects).collect();
+        let subjects = read.iter().skip(1).flatten().map(|it| it.subject).collect();
+        let names = Names { authorities, subjects, canonical: OnceCell::new() };
         let plain = presented().zip(&read).enumerate().map(|(index, (der, read))| {
             let plain = read.as_ref().and_then(|read| plain(der, read, index == 0, &names));
             plain.map_or_else(|| CertificateDer::from(der.as_ref()), CertificateDer::from)
@@ -108,10 +111,10 @@ impl SignatureVerificationAlgorithm for Original<'_> {
 }
 
 /// The plain form, if it is another one.
-fn plain(der: &[u8], certificate: &Certificate<'_>, is_leaf: bool, names: &[&[u8]]) -> Option<Vec<u8>> {
+fn plain(der: &[u8], certificate: &Certificate<'_>, is_leaf: bool, names: &Names<'_>) -> Option<Vec<u8>> {
     let drops_authority = is_leaf && certificate.is_authority == Some(true);
     let drops_constraints = certificate.constraints.as_ref().is_some_and(|it| !it.are_of_dns());
-    let issuer = other_encoding(certificate.issuer, names);
+    let issuer = names.other_encoding(certificate.issuer);
     let begins_early = certificate.not_before.seconds() < 0;
     if !(drops_authority || drops_constraints || begins_early || certificate.is_unusual || issuer.is_some()) {
         return None;
@@ -144,13 +147,31 @@ fn plain(der: &[u8], certificate: &Certificate<'_>, is_leaf: bool, names: &[&[u8
 /// 1970, as UTCTime.
 const EPOCH: [u8; 15] = *b"\x17\x0d700101000000Z";
 
-/// The one of `names` that is the same as `name`, where none is it byte by byte.
-fn other_encoding<'a>(name: &[u8], names: &[&'a [u8]]) -> Option<&'a [u8]> {
-    if names.contains(&name) {
-        return None;
+/// The names that issuers may have.
+struct Names<'a> {
+    authorities: &'a Authorities,
+    /// Of the intermediates, as DER.
+    subjects: Vec<&'a [u8]>,
+    /// The same, in the form that is compared. Nobody has vouched for them yet, so they are worked out once at most.
+    canonical: OnceCell<Vec<Option<Canonical>>>,
+}
+
+impl Names<'_> {
+    /// The one that is the same as `name`, where none is it byte by byte.
+    fn other_encoding(&self, name: &[u8]) -> Option<&[u8]> {
+        if self.authorities.names().any(|(it, _)| it == name) || self.subjects.contains(&name) {
+            return None;
+        }
+        let name = Canonical::of(name)?;
+        let known = self.authorities.names().find(|(_, canonical)| *canonical == Some(&name));
+        known.map(|(it, _)| it).or_else(|| {
+            let canonical = || self.subjects.iter().map(|it| Canonical::of(it)).collect();
+            let found = self.canonical.get_or_init(canonical).iter();
+            found
+                .zip(&self.subjects)
+                .find_map(|(it, subject)| (it.as_ref() == Some(&name)).then_some(*subject))
+        })
     }
-    let name = Canonical::of(name)?;
-    names.iter().copied().find(|it| Canonical::of(it).as_ref() == Some(&name))
 }
 
 fn extensions(mut list: Reader<'_>, drops_authority: bool, drops_constraints: bool) -> Option<Vec<u8>> {

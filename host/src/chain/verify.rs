@@ -99,7 +99,11 @@ impl Chains {
             return self.is_trusted_itself(index, leaf, purpose, now);
         }
         let refused = Refused { leaf, intermediates, purpose };
-        let shown = Shown::new(leaf, intermediates, &self.authorities.names());
+        // Before anything is read: nobody has vouched for it yet.
+        if intermediates.len() > INTERMEDIATES {
+            return Err(Fault::TooLong);
+        }
+        let shown = Shown::new(leaf, intermediates, &self.authorities);
         let end_entity = EndEntityCert::try_from(shown.leaf()).map_err(|error| refused.fault(error))?;
         let of_ours = RefCell::new(None);
         let check = |path: &VerifiedPath<'_>| {
@@ -131,7 +135,8 @@ impl Chains {
     /// Whether the leaf is for this name (RFC 9525).
     pub(crate) fn verify_name(leaf: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Fault> {
         let refused = Refused { leaf, intermediates: &[], purpose: Purpose::Server };
-        let shown = Shown::new(leaf, &[], &[]);
+        let none = Authorities::default();
+        let shown = Shown::new(leaf, &[], &none);
         let end_entity = EndEntityCert::try_from(shown.leaf()).map_err(|error| refused.fault(error))?;
         end_entity.verify_is_valid_for_subject_name(name).map_err(|error| refused.fault(error))
     }
@@ -230,6 +235,9 @@ impl Chains {
         if constrain { check_common_name(leaf) } else { Ok(()) }
     }
 }
+
+/// Certificates that a peer may present beside its own. A path has six of them at most, so this leaves room for others.
+const INTERMEDIATES: usize = 16;
 
 /// Before 1970 nothing is valid, as at the end of time.
 fn since_1970(now: UnixTime) -> rustls_pki_types::UnixTime {
