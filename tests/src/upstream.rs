@@ -31,7 +31,7 @@ struct Seen {
 impl Upstream {
     /// Answers every request with 200 and `upstream`. A path that starts with `/trailers` is answered with the
     /// trailer `x-checksum: 1234`; `/two-lengths` and `/gzip-coding` with framing that no proxy may pass on;
-    /// `/stream` by a piece every 20 ms without end, and `/hang` not at all.
+    /// `/stream` by a piece every 20 ms without end, `/early` before the body was read, and `/hang` not at all.
     pub fn http() -> Self {
         Self::serve(serve_http)
     }
@@ -120,6 +120,9 @@ fn serve_http(stream: TcpStream, seen: &Seen) -> io::Result<()> {
             if head.header("expect").is_some() {
                 interim.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
+            if head.start.contains(" /early ") {
+                interim.write_all(OK)?;
+            }
             Ok(())
         })?;
         let Some(request) = request else { return Ok(()) };
@@ -136,13 +139,14 @@ fn serve_http(stream: TcpStream, seen: &Seen) -> io::Result<()> {
         } else if request.start.contains(" /gzip-coding") {
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
         } else {
-            b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nupstream\n"
+            OK
         };
         let last = request.header("connection") == Some(&b"close"[..]);
         let path = request.start.split(' ').nth(1).unwrap_or_default().to_owned();
         seen.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         match path.as_str() {
             "/stream" => return stream_without_end(&mut writer),
+            "/early" => {}
             "/hang" => return io::copy(&mut reader, &mut io::sink()).map(drop),
             _ => writer.write_all(answer)?,
         }
@@ -151,6 +155,8 @@ fn serve_http(stream: TcpStream, seen: &Seen) -> io::Result<()> {
         }
     }
 }
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nupstream\n";
 
 fn stream_without_end(writer: &mut TcpStream) -> io::Result<()> {
     writer.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;

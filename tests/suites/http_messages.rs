@@ -53,6 +53,16 @@ impl Gate {
         wait::until(&text, || self.host.log().lines().any(|line| line.contains(&text)));
         assert!(!self.host.log().contains("secret"), "{}", self.host.log());
     }
+
+    /// Waits until nothing of a request, or of a connection, is held any more.
+    fn is_free_again(&self) {
+        wait::until("all is given back", || {
+            let page = admin::get(self.host.admin(), "/metrics").text();
+            ["requests", "connections"]
+                .iter()
+                .all(|limit| page.contains(&format!("peergate_limit_used{{limit=\"{limit}\"}} 0\n")))
+        });
+    }
 }
 
 /// What two readers could take for two different messages, or could not read at all. The first word of each path is the reason.
@@ -327,6 +337,47 @@ fn a_malformed_body_is_told_with_its_path() {
         gate.tells(path, 400, "malformed-body");
     }
     assert!(gate.upstream.requests().is_empty());
+}
+
+/// The service answers before it has read. hyper shows trailers only when it closes the body, which after an answer it does with
+/// the next request.
+#[test]
+fn an_answer_that_overtakes_a_chunked_body_ends_the_connection() {
+    let gate = Gate::with(Start::admin);
+    let head =
+        "POST /early HTTP/1.1\r\nhost: a\r\ntrailer: x-t\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    for (end, is_leaving) in [
+        ("0\r\nx-t: 1\r\n\r\n", false),
+        ("0\r\nx-t: 1\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n", false),
+        ("0\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n", false),
+        ("0\r\nx-t: 1\r\n\r\n", true),
+    ] {
+        let mut client = gate.connect();
+        let answer = client.request(head.as_bytes()).expect("an answer");
+        client.write(end.as_bytes()).expect("sent");
+        if !is_leaving {
+            assert!(client.read_to_end().expect("the end").is_empty(), "{end:?}");
+        }
+        drop(client);
+        gate.is_free_again();
+        assert_eq!((answer.status(), answer.header("connection")), (200, Some(&b"close"[..])), "{end:?}");
+    }
+    let requests = gate.upstream.requests();
+    let arrived: Vec<_> = requests.iter().map(|it| (it.text(), it.trailers.len())).collect();
+    assert_eq!(arrived, [("hello", 1), ("hello", 1), ("hello", 0), ("hello", 1)].map(|(a, b)| (a.into(), b)));
+}
+
+/// With a length it is known where the body ends.
+#[test]
+fn after_an_answer_that_overtakes_a_body_with_a_length_the_connection_goes_on() {
+    let gate = Gate::new();
+    for (start, status) in [("POST /early", 200), ("TRACE /", 405)] {
+        let mut client = gate.connect();
+        let head = format!("{start} HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello");
+        assert_eq!(client.request(head.as_bytes()).expect("an answer").status(), status);
+        let rest = b"helloGET /b HTTP/1.1\r\nhost: a\r\n\r\n";
+        assert_eq!(client.request(rest).expect("an answer").status(), 200, "{start}");
+    }
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Exchange {
         let (parts, body) = request.into_parts();
         let is_head = parts.method == Method::HEAD;
         let body = ClientBody::new(body, &parts.headers, Rc::clone(&in_flight));
-        let (waiting, version) = (body.waiting(), parts.version);
+        let (progress, version) = (body.progress(), parts.version);
         let mut response = match self.judge(parts, wish, body.is_end_stream()).await {
             Ok(judged) => match self.admin_page(&judged.head) {
                 Some((admin, page)) => match self.member.connection.tls {
@@ -81,9 +81,12 @@ impl Exchange {
                 },
                 None => self.forward_within_limits(judged, body).await,
             },
-            Err(reply) => whole(reply),
+            Err(reply) => {
+                drop(body);
+                whole(reply)
+            }
         };
-        waiting.tell(&mut response, version);
+        progress.tell(&mut response, version);
         let response = if is_head { without_body(response) } else { response };
         Ok(response.map(|body| ResponseBody::new(body, in_flight)))
     }

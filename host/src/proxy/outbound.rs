@@ -131,10 +131,11 @@ impl Exchange {
         let dialect = Dialect::of(request.method(), wish.is_some(), request.headers());
         let (parts, body) = request.into_parts();
         let body = ClientBody::new(body, &parts.headers, Rc::clone(&in_flight));
-        let (waiting, version) = (body.waiting(), parts.version);
+        let (progress, version) = (body.progress(), parts.version);
         let (answered, permit) = match self.slot.request().map(Rc::new) {
             Ok(permit) => (self.forward(parts, body, wish, &permit).await, Some(permit)),
             Err(limit) => {
+                drop(body);
                 self.port.shared.audit.over_limit(&self.whom, limit);
                 (Err(StatusCode::SERVICE_UNAVAILABLE), None)
             }
@@ -144,7 +145,7 @@ impl Exchange {
             Err(StatusCode::SERVICE_UNAVAILABLE) => ours(dialect.overloaded()),
             Err(status) => ours(dialect.error(status)),
         };
-        waiting.tell(&mut response, version);
+        progress.tell(&mut response, version);
         Ok(response.map(|body| Guarded::new(body, in_flight, permit)))
     }
 
