@@ -82,6 +82,10 @@ const MALFORMED: &[(&str, u16)] = &[
     ("GET /malformed-line-end/2?secret HTTP/1.1\nhost: a\n\n", 400),
     ("GET /malformed-line-end/3 HTTP/1.1\r\nhost: a\r\nx: y\rz: 1\r\n\r\n", 400),
     ("POST /malformed-content-length/1 HTTP/1.1\r\nhost: a\r\ncontent-length: +5\r\n\r\nhello", 400),
+    (
+        "POST /malformed-content-length/4 HTTP/1.1\r\nhost: a\r\ncontent-length: 18446744073709551615\r\n\r\nhello",
+        400,
+    ),
     ("POST /malformed-content-length/2 HTTP/1.1\r\nhost: a\r\ncontent-length: 5, 5\r\n\r\nhello", 400),
     (
         "POST /malformed-content-length/3 HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
@@ -377,6 +381,28 @@ fn after_an_answer_that_overtakes_a_body_with_a_length_the_connection_goes_on() 
         assert_eq!(client.request(head.as_bytes()).expect("an answer").status(), status);
         let rest = b"helloGET /b HTTP/1.1\r\nhost: a\r\n\r\n";
         assert_eq!(client.request(rest).expect("an answer").status(), 200, "{start}");
+    }
+}
+
+/// Where a head should be, anything may stand: a field, or the rest of a body.
+#[test]
+fn what_is_no_request_line_is_not_logged() {
+    let lines = [
+        "/path?token=secret HTTP/1.1\n",
+        "Authorization:Basic secret\r\n\r\n",
+        "GET http://user:secret@localhost/ HTTP/1.1\nhost: a\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabcuser=a&password=secret\n",
+        "GET ?secret HTTP/1.1\n",
+        "GET secret HTTP/1.1\n",
+    ];
+    for line in lines {
+        // A gate for each: lines about refusals are limited.
+        let gate = Gate::new();
+        let mut client = gate.connect();
+        client.write(line.as_bytes()).expect("sent");
+        let told = || gate.host.log().lines().any(|it| it.contains("status=400 reason=malformed-"));
+        wait::until("the reason", told);
+        assert!(!gate.host.log().contains("secret"), "{line:?}\n{}", gate.host.log());
     }
 }
 

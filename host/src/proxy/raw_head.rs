@@ -70,11 +70,28 @@ impl RawHead {
         let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
         let mut words = line.split(|byte| *byte == b' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+        let (method, path) = if is_method(method) { (method, told(target)) } else { Default::default() };
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         Box::new(Refused { why, method: text(method), path: text(path) })
     }
 }
+
+/// Whether this may be told as a method: where a head should be, a field or a body may stand, and secrets in it.
+fn is_method(word: &[u8]) -> bool {
+    let is_plain = word.iter().all(|byte| matches!(byte, b'A'..=b'Z' | b'-'));
+    is_plain && (1..=METHOD_BYTES).contains(&word.len())
+}
+
+/// The path in a target, which may be told; none of an authority with user information, of a query, or of what is no target.
+fn told(target: &[u8]) -> &[u8] {
+    let target = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+    let scheme = target.split(|byte| *byte == b':').next().unwrap_or_default();
+    let has_path = target.starts_with(b"/") || scheme.iter().all(u8::is_ascii_alphabetic);
+    if has_path { &target[path_of(target)..] } else { &[] }
+}
+
+/// The longest registered method has 17 (`UPDATEREDIRECTREF`).
+const METHOD_BYTES: usize = 20;
 
 /// A target in another form, and where it stood.
 type Rewritten = (std::ops::Range<usize>, Vec<u8>);
@@ -126,8 +143,12 @@ fn framing(fields: &[Header<'_>], is_http10: bool) -> Result<Framing, BadRequest
 
 fn length_of(value: &[u8]) -> Option<u64> {
     let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()
+    let length = std::str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok();
+    length.filter(|length| *length <= LONGEST)
 }
+
+/// hyper takes the largest numbers for no length.
+const LONGEST: u64 = i64::MAX as u64;
 
 /// A target with what no URI may hold percent-encoded, if it has any of that.
 ///
@@ -201,6 +222,7 @@ mod tests {
             ("x: 1", Framing::OVER),
             ("content-length: 0", Framing::OVER),
             ("Content-Length:\t5 ", Framing::Length(5)),
+            ("content-length: 9223372036854775807", Framing::Length(LONGEST)),
             ("Transfer-Encoding: Chunked", Framing::CHUNKED),
         ] {
             assert_eq!(with(fields), Ok(body), "{fields}");
@@ -216,6 +238,8 @@ mod tests {
             ("content-length: 0x5", BadRequest::Length),
             ("content-length: ", BadRequest::Length),
             ("content-length: 99999999999999999999", BadRequest::Length),
+            ("content-length: 18446744073709551615", BadRequest::Length),
+            ("content-length: 9223372036854775808", BadRequest::Length),
             ("transfer-encoding: gzip, chunked", BadRequest::Coding),
             ("transfer-encoding: chunked\r\ntransfer-encoding: chunked", BadRequest::Coding),
             ("transfer-encoding: identity", BadRequest::Coding),
@@ -300,9 +324,26 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_was_asked_for_and_no_query() {
-        let mut raw = RawHead::default();
-        let (_, refused) = raw.take(b"GET /path?secret HTTP/1.1\r\nhost: a\nx");
-        let refused = refused.expect("decided").expect_err("a bare LF");
-        assert_eq!((refused.method.as_str(), refused.path.as_str()), ("GET", "/path"));
+        for (head, method, path) in [
+            ("GET /path?secret HTTP/1.1\r\nhost: a\nx", "GET", "/path"),
+            ("VERSION-CONTROL /path#secret\n", "VERSION-CONTROL", "/path"),
+            ("GET http://user:secret@a/path?secret\n", "GET", "/path"),
+            ("GET HTTP://user:secret@a?secret\n", "GET", ""),
+            ("GET http://a#secret/secret\n", "GET", ""),
+            ("CONNECT user:secret@a:443\n", "CONNECT", ""),
+            ("GET secret\n", "GET", ""),
+            ("GET token=secret://a/secret\n", "GET", ""),
+            ("GET secret?x=http://a/secret\n", "GET", ""),
+            ("/path?secret HTTP/1.1\n", "", ""),
+            ("Authorization:Basic secret\n", "", ""),
+            ("secret /secret\n", "", ""),
+            ("SECRETSECRETSECRETSECRET /secret\n", "", ""),
+            ("a=b&password=secret /secret\n", "", ""),
+            (" /secret\n", "", ""),
+        ] {
+            let (_, refused) = RawHead::default().take(head.as_bytes());
+            let refused = refused.expect("decided").expect_err("a bare LF");
+            assert_eq!((refused.method.as_str(), refused.path.as_str()), (method, path), "{head:?}");
+        }
     }
 }
