@@ -384,6 +384,21 @@ fn after_an_answer_that_overtakes_a_body_with_a_length_the_connection_goes_on() 
     }
 }
 
+/// Whatever it has sent meanwhile.
+#[test]
+fn a_client_that_leaves_before_its_answer_is_noticed() {
+    let gate = Gate::with(Start::admin);
+    for next in ["", "G", "GET /b HTTP/1.1\r\nhost: a\r\n\r\n"] {
+        let before = gate.upstream.requests().len();
+        let mut client = gate.connect();
+        client.write(b"GET /hang HTTP/1.1\r\nhost: a\r\n\r\n").expect("sent");
+        client.write(next.as_bytes()).expect("sent");
+        wait::until("the request", || gate.upstream.requests().len() > before);
+        drop(client);
+        gate.is_free_again();
+    }
+}
+
 /// Where a head should be, anything may stand: a field, or the rest of a body.
 #[test]
 fn what_is_no_request_line_is_not_logged() {

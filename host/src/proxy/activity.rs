@@ -177,6 +177,14 @@ impl<S> Watched<S> {
         (!self.behind).then_some(self.stream)
     }
 
+    /// Waits where nothing is to be read.
+    ///
+    /// # Errors
+    /// Nothing has moved for too long.
+    pub(super) fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.waited(context)
+    }
+
     /// Pending, or the timeout. The timer is not moved on every byte: it looks at the deadline when it fires.
     fn waited<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         loop {

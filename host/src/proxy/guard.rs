@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::activity::Activity;
+use super::activity::{Activity, Watched};
 use super::framing::Framing;
 use super::raw_head::RawHead;
 use super::request::{BadRequest, Refused};
@@ -52,7 +52,7 @@ impl Gate {
 /// A stream of requests, examined.
 #[derive(Debug)]
 pub(super) struct Guard<S> {
-    stream: S,
+    stream: Watched<S>,
     gate: Rc<Gate>,
     /// What was read and is not passed on yet.
     unread: Vec<u8>,
@@ -74,7 +74,7 @@ enum State {
 
 /// What is left of a guard.
 pub(super) struct Rest<S> {
-    pub(super) stream: S,
+    pub(super) stream: Watched<S>,
     /// What was read and not passed on.
     pub(super) unread: Vec<u8>,
     /// Whether the client may be in the middle of something that nobody reads.
@@ -82,7 +82,7 @@ pub(super) struct Rest<S> {
 }
 
 impl<S> Guard<S> {
-    pub(super) fn new(stream: S, gate: Rc<Gate>) -> Self {
+    pub(super) fn new(stream: Watched<S>, gate: Rc<Gate>) -> Self {
         let (unread, head, passing) = Default::default();
         Self { stream, gate, unread, head, passing, state: State::Head, has_ended: false }
     }
@@ -176,11 +176,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 State::Closed => return Poll::Pending,
                 State::Body(framing) => return this.poll_body(framing, context, buffer),
                 State::Head if !this.gate.is_open(context) => {
-                    // Meanwhile the client may go away.
-                    if !this.unread.is_empty() || ready!(this.poll_more(context))? {
-                        return Poll::Pending;
+                    // Meanwhile the client may go away, also behind what it has sent already.
+                    if this.unread.len() >= PIECE {
+                        return this.stream.poll_idle(context);
                     }
-                    return Poll::Ready(Ok(()));
+                    if !ready!(this.poll_more(context))? {
+                        return Poll::Ready(Ok(()));
+                    }
                 }
                 State::Head if this.unread.is_empty() => {
                     if !ready!(this.poll_more(context))? {
@@ -225,7 +227,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
 
 /// What hyper gets in the place of a head that is refused: the answer is made where all refusals are.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
-/// Bytes read at once, where a head is expected.
+/// Bytes read at once, where a head is expected. With as many that hyper may not have yet, no more are read.
 const PIECE: usize = 8 * 1024;
 const NO_CHUNKED_BODY: &str = "the chunked body is malformed (RFC 9112 section 7.1)";
 
@@ -242,6 +244,7 @@ mod tests {
             let (far, near) = duplex(1 << 16);
             let activity = Activity::new(true);
             let gate = Gate::new(Rc::clone(&activity), Waiting::default());
+            let near = Watched::new(near, Rc::clone(&activity));
             test(far, Guard::new(near, Rc::clone(&gate)), gate, activity).await;
         });
     }
@@ -288,6 +291,35 @@ mod tests {
             assert!(!has_more(&mut guard).await);
             let rest = guard.into_rest();
             assert_eq!((rest.unread.as_slice(), rest.is_amid), (&b"tail"[..], true));
+        });
+    }
+
+    #[test]
+    fn a_client_that_leaves_while_it_is_answered_is_noticed() {
+        for more in ["", "G", SECOND] {
+            run(async |mut far, mut guard, gate, activity| {
+                far.write_all(SECOND.as_bytes()).await.expect("written");
+                assert_eq!(read(&mut guard).await, SECOND);
+                assert_eq!(marked(&gate), None);
+                let _in_flight = activity.request();
+                far.write_all(more.as_bytes()).await.expect("written");
+                assert!(!has_more(&mut guard).await, "{more:?}");
+                drop(far);
+                assert!(has_more(&mut guard).await, "the end, behind {more:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn what_is_read_ahead_of_an_answer_is_limited() {
+        run(async |mut far, mut guard, gate, activity| {
+            far.write_all(SECOND.as_bytes()).await.expect("written");
+            read(&mut guard).await;
+            assert_eq!(marked(&gate), None);
+            let _in_flight = activity.request();
+            far.write_all(&[b'A'; 4 * PIECE]).await.expect("written");
+            assert!(!has_more(&mut guard).await);
+            assert!(guard.into_rest().unread.len() < 2 * PIECE);
         });
     }
 

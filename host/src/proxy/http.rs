@@ -140,7 +140,7 @@ where
 
 /// Ends a connection so that the last answer is seen: a socket closed with unread data sends a reset, and that overtakes the
 /// answer. Bounds are those of a body that nobody wants.
-async fn close(rest: Rest<Watched<impl AsyncRead + AsyncWrite + Unpin>>, activity: &Rc<Activity>) {
+async fn close(rest: Rest<impl AsyncRead + AsyncWrite + Unpin>, activity: &Rc<Activity>) {
     let Rest { mut stream, is_amid, .. } = rest;
     // The peer may be gone, which ends it as well.
     if stream.shutdown().await.is_err() || !is_amid {
