@@ -120,12 +120,12 @@ async fn discard(body: Incoming, in_flight: Rc<InFlight>) {
     drop(in_flight);
 }
 
+/// What a body gives next.
+type Next<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
+
 /// The next frame; `body` is gone behind its last one. hyper may show the end of a body of HTTP/1 only with the next request,
 /// so nobody waits for that once all is there.
-fn poll_until_end<B: Body + Unpin>(
-    body: &mut Option<B>,
-    context: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+fn poll_until_end<B: Body + Unpin>(body: &mut Option<B>, context: &mut Context<'_>) -> Poll<Option<Next<B>>> {
     let Some(current) = body else { return Poll::Ready(None) };
     let frame = ready!(Pin::new(&mut *current).poll_frame(context));
     let is_last = match &frame {
